@@ -1,0 +1,56 @@
+# Everything a person or CI types. Each target makes the environment it needs first; none asks a question.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+UV := $(BIN)/uv --quiet --no-progress --no-config
+
+# The first Python from 3.11 on that can make an environment.
+define find_python
+for candidate in "$$PYTHON" python3.13 python3.12 python3.11 python3 python; do \
+  [ -n "$$candidate" ] && "$$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+    && { echo "$$candidate"; break; }; done
+endef
+
+.PHONY: help demo up test check format lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+
+.venv/uv: requirements-uv.lock
+	@python=$$($(find_python)); [ -n "$$python" ] || { \
+	  echo "Traced Orders needs Python 3.11 or newer with the venv module (on Debian: apt-get install python3-venv)." >&2; exit 1; }; \
+	rm -rf .venv && "$$python" -m venv .venv && $(BIN)/python -m pip install --quiet --require-hashes -r requirements-uv.lock
+	@touch $@
+
+.venv/runtime: .venv/uv requirements.lock pyproject.toml
+	@$(UV) pip install --require-hashes -r requirements.lock && $(UV) pip install --no-deps --editable .
+	@touch $@
+
+.venv/dev: .venv/runtime requirements-dev.lock
+	@$(UV) pip install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: .venv/runtime ## run everything once: broker, services, receiver, a dozen orders, one trace
+	@$(BIN)/orders demo
+
+up: .venv/runtime ## leave it all running, with the trace page, until Ctrl-C
+	@$(BIN)/orders up
+
+test: .venv/dev ## every test, against a real RabbitMQ
+	@$(BIN)/pytest $(ARGS)
+
+check: .venv/dev ## lint, format, types and import directions
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+
+format: .venv/dev ## put the code in its format
+	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+lock: .venv/uv ## compile the pins anew
+	@for part in "-o requirements.lock" "--extra dev -o requirements-dev.lock"; do \
+	  $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+	    --custom-compile-command "make lock" pyproject.toml $$part >/dev/null || exit 1; done
+	@grep '^uv==' requirements-dev.lock | cut -d' ' -f1 | $(UV) pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command "make lock" - -o requirements-uv.lock >/dev/null
+
+clean: ## remove the environment and local data
+	@rm -rf .venv var .mypy_cache .ruff_cache .pytest_cache .hypothesis
