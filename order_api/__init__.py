@@ -1,0 +1,1 @@
+"""Takes orders over HTTP, asks the inventory over RabbitMQ, and answers with the outcome."""

@@ -1,0 +1,64 @@
+"""The HTTP interface of the inventory worker: what is in stock, and restocking."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+
+from inventory_worker.settings import StockLevel
+from inventory_worker.stock_store import SqlStockStore
+from shared.http import problem
+from shared.messages import ID_PATTERN
+
+router = APIRouter(tags=["inventory"])
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"description": "no such SKU", "content": {"application/problem+json": {}}}
+}
+
+
+class LevelIn(BaseModel):
+    """A stock level to set."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    available: StockLevel
+
+
+class Level(BaseModel):
+    """How much of a SKU is left."""
+
+    sku: str
+    available: int
+
+
+def _store(request: Request) -> SqlStockStore:
+    store: SqlStockStore = request.state.store
+    return store
+
+
+Store = Annotated[SqlStockStore, Depends(_store)]
+Sku = Annotated[str, Path(pattern=ID_PATTERN)]
+
+
+@router.get("/inventory", response_model=list[Level])
+async def read_inventory(store: Store) -> Response:
+    """List every stock level."""
+    levels = await store.levels()
+    return JSONResponse([{"sku": sku, "available": available} for sku, available in levels.items()])
+
+
+@router.get("/inventory/{sku}", response_model=Level, responses=_NOT_FOUND)
+async def read_level(sku: Sku, store: Store) -> Response:
+    """Show one stock level."""
+    levels = await store.levels()
+    if sku not in levels:
+        return problem(404, f"there is no SKU {sku}")
+    return JSONResponse({"sku": sku, "available": levels[sku]})
+
+
+@router.put("/inventory/{sku}", response_model=Level)
+async def set_level(sku: Sku, level: LevelIn, store: Store) -> Response:
+    """Set a stock level, of a SKU known or new."""
+    await store.set_level(sku, level.available)
+    return JSONResponse({"sku": sku, "available": level.available})

@@ -1,0 +1,39 @@
+"""What to do with a delivery, as one pure decision; the consumer carries it out."""
+
+from dataclasses import dataclass
+
+from shared.errors import MalformedMessage, Unroutable
+from shared.telemetry.semconv import DeliveryOutcome
+from shared.topology import MAX_ATTEMPTS, RETRY_DELAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a delivery is to be settled."""
+
+    outcome: DeliveryOutcome
+    delay: float = 0.0
+    """Seconds until the next attempt, on a retry."""
+    reason: str | None = None
+    """Why it is a dead letter, as a code."""
+
+
+ACK = Settlement(DeliveryOutcome.ACK)
+RETRIES_EXHAUSTED = "retries_exhausted"
+
+
+def settle(error: Exception | None, attempt: int) -> Settlement:
+    """Decide on a delivery from what went wrong, if anything, in its `attempt`, counted from 1.
+
+    Poison is a dead letter at once. A reply that nobody takes is no failure: the decision is recorded, and an API that still
+    wants it asks again. Anything else may pass with time, and is retried with growing delays until the attempts are used up.
+    """
+    match error:
+        case None | Unroutable():
+            return ACK
+        case MalformedMessage():
+            return Settlement(DeliveryOutcome.DEAD_LETTER, reason=error.code)
+        case _ if attempt >= MAX_ATTEMPTS:
+            return Settlement(DeliveryOutcome.DEAD_LETTER, reason=RETRIES_EXHAUSTED)
+        case _:
+            return Settlement(DeliveryOutcome.RETRY, delay=RETRY_DELAYS[attempt - 1])

@@ -1,0 +1,163 @@
+"""Stock levels and decisions in a database: the decision is recorded in the transaction that takes the stock."""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from inventory_worker.stock import Verdict, decide, quantities
+from shared.database import Database, GroupCommit, insert_for
+from shared.messages import CheckInventory, OrderStatus
+
+metadata = MetaData()
+stock = Table(
+    "stock",
+    metadata,
+    Column("sku", Text, primary_key=True),
+    Column("available", BigInteger, CheckConstraint("available >= 0"), nullable=False),
+)
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("order_id", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("reason", Text),
+    Column("decided_at", Double, nullable=False),
+    Column("traceparent", Text),
+)
+
+
+async def put_initial_stock(connection: AsyncConnection, initial: Mapping[str, int]) -> None:
+    """Give SKUs that were never seen before their first level."""
+    rows = [{"sku": sku, "available": available} for sku, available in sorted(initial.items())]
+    if rows:
+        await connection.execute(insert_for(connection)(stock).on_conflict_do_nothing(), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A check to decide on, and the span that asks."""
+
+    check: CheckInventory
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The one decision on an order, and the process span that took it."""
+
+    verdict: Verdict
+    traceparent: str | None
+    is_new: bool
+
+
+class SqlStockStore:
+    """Keeps stock and decisions in SQLite or PostgreSQL; concurrent reservations share a transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._insert = insert_for(database.writer)
+        self._commits = GroupCommit[Reservation, Decision](database, "commit reservations", self._apply)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Commit while the context lasts."""
+        async with self._commits.running():
+            yield self
+
+    async def reserve(self, reservation: Reservation) -> Decision:
+        """Take the stock for an order once; a repeat gets the decision that was recorded, whatever it asks for now."""
+        return await self._commits.submit(reservation)
+
+    async def levels(self) -> dict[str, int]:
+        """Read every stock level."""
+        async with self._database.read() as connection:
+            found = await connection.execute(select(stock.c.sku, stock.c.available).order_by(stock.c.sku))
+            return {row.sku: row.available for row in found}
+
+    async def set_level(self, sku: str, available: int) -> None:
+        """Set a stock level, of a SKU known or new."""
+        setting = self._insert(stock).values(sku=sku, available=available)
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                setting.on_conflict_do_update(index_elements=[stock.c.sku], set_={"available": available})
+            )
+
+    async def _apply(self, connection: AsyncConnection, batch: Sequence[Reservation]) -> Sequence[Decision]:
+        # The rows of the stock are locked before the decisions are read: of two workers that hold the same order, the
+        # second then sees the decision of the first. In one order, so that no two lock each other out.
+        available = await self._lock_levels(connection, {item.sku for each in batch for item in each.check.items})
+        decided = await self._find_decisions(connection, {each.check.order_id for each in batch})
+        taken: Counter[str] = Counter()
+        answers: list[Decision] = []
+        recorded: list[dict[str, Any]] = []
+        for each in batch:
+            order_id = each.check.order_id
+            if order_id not in decided:
+                verdict = decide(each.check.items, available)
+                if verdict.status is OrderStatus.SUCCESS:
+                    wanted = quantities(each.check.items)
+                    taken += wanted
+                    available = {sku: level - wanted[sku] for sku, level in available.items()}
+                decided[order_id] = Decision(verdict, each.traceparent, is_new=False)
+                recorded.append(_row(order_id, verdict, each.traceparent))
+                answers.append(Decision(verdict, each.traceparent, is_new=True))
+            else:
+                answers.append(decided[order_id])
+        await self._write(connection, taken, recorded)
+        return answers
+
+    async def _lock_levels(self, connection: AsyncConnection, skus: set[str]) -> dict[str, int]:
+        locking = (
+            select(stock.c.sku, stock.c.available)
+            .where(stock.c.sku.in_(sorted(skus)))
+            .order_by(stock.c.sku)
+            .with_for_update()
+        )
+        return {row.sku: row.available for row in await connection.execute(locking)}
+
+    async def _find_decisions(self, connection: AsyncConnection, order_ids: set[str]) -> dict[str, Decision]:
+        found = await connection.execute(select(decisions).where(decisions.c.order_id.in_(sorted(order_ids))))
+        return {
+            row.order_id: Decision(Verdict(OrderStatus(row.status), row.reason), row.traceparent, is_new=False)
+            for row in found
+        }
+
+    async def _write(self, connection: AsyncConnection, taken: Counter[str], recorded: list[dict[str, Any]]) -> None:
+        if taken:
+            taking = (
+                update(stock)
+                .where(stock.c.sku == bindparam("of_sku"))
+                .values(available=stock.c.available - bindparam("quantity"))
+            )
+            rows = [{"of_sku": sku, "quantity": quantity} for sku, quantity in sorted(taken.items())]
+            await connection.execute(taking, rows)
+        if recorded:
+            await connection.execute(insert(decisions), recorded)
+
+
+def _row(order_id: str, verdict: Verdict, traceparent: str | None) -> dict[str, Any]:
+    return {
+        "order_id": order_id,
+        "status": verdict.status.value,
+        "reason": verdict.reason,
+        "decided_at": time.time(),
+        "traceparent": traceparent,
+    }

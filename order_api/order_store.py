@@ -1,0 +1,201 @@
+"""Orders in a database. The table is the outbox too: what is pending in it is still to be asked."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from sqlalchemy import Column, Double, Index, MetaData, Row, Table, Text, case, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from order_api.orders import Customer, Decision, Order, Recorded
+from shared.database import Database, GroupCommit, insert_for
+from shared.messages import Item, OrderStatus
+
+LONGEST_ASK_DELAY = 60.0
+"""Seconds between two questions for one order, at most."""
+
+metadata = MetaData()
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", Text, primary_key=True),
+    Column("lines", Text, nullable=False),
+    Column("customer", Text),
+    Column("created_at", Double, nullable=False),
+    Column("traceparent", Text),
+    Column("status", Text, nullable=False),
+    Column("reason", Text),
+    Column("decided_at", Double),
+    Column("ask_at", Double, nullable=False),
+    Column("ask_delay", Double, nullable=False),
+)
+_IS_PENDING = orders.c.status == OrderStatus.PENDING.value
+_IS_ERROR = orders.c.status == OrderStatus.ERROR.value
+Index("orders_to_ask", orders.c.ask_at, sqlite_where=_IS_PENDING, postgresql_where=_IS_PENDING)
+
+_ORDER_COLUMNS: tuple[Column[Any], ...] = (
+    orders.c.order_id,
+    orders.c.lines,
+    orders.c.customer,
+    orders.c.created_at,
+    orders.c.traceparent,
+    orders.c.status,
+    orders.c.reason,
+    orders.c.decided_at,
+)
+
+
+class SqlOrderStore:
+    """Keeps orders in SQLite or PostgreSQL; writes of concurrent requests share a transaction."""
+
+    def __init__(self, database: Database, first_ask_delay: float) -> None:
+        self._database = database
+        self._first_ask_delay = first_ask_delay
+        self._insert = insert_for(database.writer)
+        self._commits = GroupCommit[Order | Decision, Any](database, "commit orders", self._apply)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Commit while the context lasts."""
+        async with self._commits.running():
+            yield self
+
+    async def add(self, order: Order) -> tuple[Order, bool]:
+        """Store a pending order; gives the stored one, and whether it was new."""
+        stored: Order = await self._commits.submit(order)
+        # A write that was done again after a lost commit finds itself, by its own trace context.
+        return stored, stored is order or (order.traceparent is not None and stored.traceparent == order.traceparent)
+
+    async def record(self, decision: Decision) -> Recorded | None:
+        """Record a decision; None for an order that is not known here.
+
+        An `error` gives way to a later decision, because it took no stock: that is how a replayed dead letter completes.
+        """
+        recorded: Recorded | None = await self._commits.submit(decision)
+        return recorded
+
+    async def get(self, order_id: str) -> Order | None:
+        """Find an order."""
+        async with self._database.read() as connection:
+            found = (await connection.execute(select(orders).where(orders.c.order_id == order_id))).first()
+        return None if found is None else _order(found)
+
+    async def ask_at_once(self, order_id: str) -> None:
+        """Let the relay ask for this order as soon as it can."""
+        async with self._database.transaction() as connection:
+            await connection.execute(update(orders).where(orders.c.order_id == order_id).values(ask_at=0.0))
+
+    async def claim_unanswered(self, limit: int) -> list[Order]:
+        """Claim pending orders that are due to be asked again; each claim puts the next one off, twice as far each time."""
+        now = time.time()
+        due = (
+            select(orders.c.order_id)
+            .where(_IS_PENDING, orders.c.ask_at <= now)
+            .order_by(orders.c.ask_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        doubled = orders.c.ask_delay * 2
+        claim = (
+            update(orders)
+            .where(orders.c.order_id.in_(due))
+            .values(
+                ask_at=now + orders.c.ask_delay,
+                ask_delay=case((doubled > LONGEST_ASK_DELAY, LONGEST_ASK_DELAY), else_=doubled),
+            )
+            .returning(*_ORDER_COLUMNS)
+        )
+        async with self._database.transaction() as connection:
+            return [_order(row) for row in await connection.execute(claim)]
+
+    async def count_pending(self) -> int:
+        """Count the orders without an outcome."""
+        async with self._database.read() as connection:
+            pending = select(func.count()).where(_IS_PENDING)
+            return int((await connection.execute(pending)).scalar_one())
+
+    async def _apply(self, connection: AsyncConnection, batch: Sequence[Order | Decision]) -> Sequence[Any]:
+        added = await self._add(connection, [write for write in batch if isinstance(write, Order)])
+        recorded = await self._record(connection, [write for write in batch if isinstance(write, Decision)])
+        return [added.pop(id(write)) if isinstance(write, Order) else recorded.pop(id(write)) for write in batch]
+
+    async def _add(self, connection: AsyncConnection, batch: list[Order]) -> dict[int, Order]:
+        if not batch:
+            return {}
+        first_of_its_id: dict[str, Order] = {}
+        for order in batch:
+            first_of_its_id.setdefault(order.order_id, order)
+        # Sorted, so that two instances that insert the same ids wait for each other instead of locking each other out.
+        rows = [self._row(first_of_its_id[order_id]) for order_id in sorted(first_of_its_id)]
+        adding = self._insert(orders).on_conflict_do_nothing().returning(orders.c.order_id)
+        new = set((await connection.scalars(adding, rows)).all())
+        known = await self._find(connection, first_of_its_id.keys() - new)
+        stored = {**first_of_its_id, **known}
+        return {id(order): stored[order.order_id] for order in batch}
+
+    async def _record(self, connection: AsyncConnection, batch: list[Decision]) -> dict[int, Recorded | None]:
+        found: dict[str, Order] = {}
+        new: set[int] = set()
+        for (status, reason), decisions in _by_outcome(batch).items():
+            # A dead letter took no stock, so a decision that comes after it, from a replay, is the truth.
+            is_open = _IS_PENDING if status is OrderStatus.ERROR else _IS_PENDING | _IS_ERROR
+            recording = (
+                update(orders)
+                .where(orders.c.order_id.in_(sorted(decisions)), is_open)
+                .values(status=status.value, reason=reason, decided_at=time.time())
+                .returning(*_ORDER_COLUMNS)
+            )
+            for row in await connection.execute(recording):
+                found[row.order_id] = _order(row)
+                new.add(id(decisions[row.order_id]))
+        found |= await self._find(connection, {decision.order_id for decision in batch} - found.keys())
+        return {
+            id(decision): Recorded(found[decision.order_id], id(decision) in new)
+            if decision.order_id in found
+            else None
+            for decision in batch
+        }
+
+    async def _find(self, connection: AsyncConnection, order_ids: set[str]) -> dict[str, Order]:
+        if not order_ids:
+            return {}
+        found = await connection.execute(select(orders).where(orders.c.order_id.in_(sorted(order_ids))))
+        return {row.order_id: _order(row) for row in found}
+
+    def _row(self, order: Order) -> dict[str, Any]:
+        return {
+            "order_id": order.order_id,
+            "lines": json.dumps([[item.sku, item.quantity] for item in order.items]),
+            "customer": None
+            if order.customer is None
+            else json.dumps({"id": order.customer.id, "email": order.customer.email}),
+            "created_at": order.created_at,
+            "traceparent": order.traceparent,
+            "status": order.status.value,
+            "ask_at": order.created_at + self._first_ask_delay,
+            "ask_delay": self._first_ask_delay,
+        }
+
+
+def _by_outcome(batch: Sequence[Decision]) -> dict[tuple[OrderStatus, str | None], dict[str, Decision]]:
+    """Group decisions that one UPDATE can record: there are few outcomes, however many orders."""
+    groups: dict[tuple[OrderStatus, str | None], dict[str, Decision]] = {}
+    for decision in batch:
+        groups.setdefault((decision.status, decision.reason), {})[decision.order_id] = decision
+    return groups
+
+
+def _order(row: Row[Any]) -> Order:
+    return Order(
+        order_id=row.order_id,
+        # What was stored was validated: building the items without a second validation keeps reads cheap.
+        items=tuple(Item.model_construct(sku=sku, quantity=quantity) for sku, quantity in json.loads(row.lines)),
+        customer=None if row.customer is None else Customer(**json.loads(row.customer)),
+        created_at=row.created_at,
+        traceparent=row.traceparent,
+        status=OrderStatus(row.status),
+        reason=row.reason,
+        decided_at=row.decided_at,
+    )

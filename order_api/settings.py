@@ -1,0 +1,29 @@
+"""The settings of the order API, read once from its environment."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.messages import Identifier
+from shared.settings import AmqpUrls, Port
+
+
+class Settings(BaseSettings):
+    """What can be set from outside; see the table in the README."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    amqp_url: AmqpUrls = "amqp://guest:guest@127.0.0.1:5672/"
+    database_url: str = "sqlite:///var/orders.db"
+    order_api_host: str = "127.0.0.1"
+    order_api_port: Port = 8000
+    reply_timeout: Annotated[float, Field(gt=0, le=300)] = 5.0
+    default_sku: Identifier = "widget"
+    order_api_key: SecretStr | None = None
+    log_level: str = "INFO"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to serve on."""
+        return self.order_api_host, self.order_api_port

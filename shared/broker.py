@@ -1,0 +1,234 @@
+"""One connection to RabbitMQ, kept open: connect, set up, serve until it is lost, and again at the next URL.
+
+aio-pika's robust connection is not used: it knows one URL, and it declares an exclusive queue again under its old name,
+which a half-open connection still holds. Here everything a connection needs is set up anew by one function, so a reconnect
+and a first connect are the same thing, and while there is no connection a publish fails at once instead of waiting.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Self
+from uuid import uuid4
+
+import aio_pika
+import aiormq
+from aio_pika import DeliveryMode, ExchangeType, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import PublishError
+from yarl import URL
+
+from shared import topology
+from shared.errors import BrokerUnavailable, Unroutable, first_line
+from shared.messages import CONTENT_TYPE, PUBLISHED_AT_HEADER
+
+CONNECT_SECONDS = 5.0
+PUBLISH_SECONDS = 3.0
+HEARTBEAT_SECONDS = 10
+"""A peer that has gone silent is noticed after two to three of these."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+OnMessage = Callable[[AbstractIncomingMessage], Awaitable[None]]
+_LOST = (
+    aiormq.exceptions.AMQPError,
+    aiormq.exceptions.ChannelInvalidStateError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+)
+"""What the client raises when a connection or channel is lost, refused or too slow."""
+
+_log = logging.getLogger(__name__)
+
+
+def message(
+    body: bytes,
+    *,
+    type: str,  # noqa: A002 - the name of the AMQP property
+    correlation_id: str | None,
+    reply_to: str | None = None,
+    headers: dict[str, Any] | None = None,
+) -> Message:
+    """Make a persistent message with headers of its own: two messages that share them would share a traceparent."""
+    now = time.time_ns()
+    return Message(
+        body,
+        type=type,
+        message_id=uuid4().hex,
+        correlation_id=correlation_id,
+        reply_to=reply_to,
+        timestamp=datetime.fromtimestamp(now // 1_000_000_000, UTC),
+        content_type=CONTENT_TYPE,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        headers={**(headers or {}), PUBLISHED_AT_HEADER: now // 1000},
+    )
+
+
+class Session:
+    """One live connection: a channel that publishes with confirms, and channels that consume."""
+
+    def __init__(self, connection: AbstractConnection, publisher: AbstractChannel) -> None:
+        self._connection = connection
+        self._publisher = publisher
+        self._consumers: list[tuple[AbstractQueue, str]] = []
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._exchanges: dict[str, aio_pika.abc.AbstractExchange] = {"": publisher.default_exchange}
+        self.lost = asyncio.Event()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, url: URL, client_name: str) -> AsyncIterator[Self]:
+        """Connect and open the publishing channel; everything ends with the context."""
+        connection = await aio_pika.connect(
+            url.update_query(heartbeat=url.query.get("heartbeat", str(HEARTBEAT_SECONDS))),
+            timeout=CONNECT_SECONDS,
+            client_properties={"connection_name": client_name},
+        )
+        try:
+            publisher = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            session = cls(connection, publisher)
+            connection.close_callbacks.add(session._on_lost)
+            publisher.close_callbacks.add(session._on_lost)
+            yield session
+        finally:
+            with contextlib.suppress(*_LOST):
+                await asyncio.wait_for(connection.close(), CONNECT_SECONDS)
+
+    def _on_lost(self, *_: object) -> None:
+        self.lost.set()
+
+    def abandon(self) -> None:
+        """Give the connection up: the broker takes back every delivery that is not settled, and a new one is made."""
+        self.lost.set()
+
+    async def declare_topology(self) -> None:
+        """Declare every exchange, queue and binding; what exists already with the same arguments stays as it is."""
+        orders = await self._publisher.declare_exchange(topology.ORDERS_EXCHANGE, ExchangeType.TOPIC, durable=True)
+        self._exchanges[topology.ORDERS_EXCHANGE] = orders
+        for queue in topology.QUEUES:
+            declared = await self._publisher.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
+            if queue.routing_key is not None:
+                await declared.bind(orders, queue.routing_key)
+
+    async def consume(self, queue: str, on_message: OnMessage, *, prefetch: int, own: bool = False) -> None:
+        """Deliver the queue's messages to a callback, at most `prefetch` unsettled ones at a time.
+
+        `own` declares the queue first, exclusive to this connection. A consumer that the broker cancels ends the session.
+        """
+        channel = await self._connection.channel(publisher_confirms=False)
+        channel.close_callbacks.add(self._on_lost)
+        await channel.set_qos(prefetch_count=prefetch)
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(self._on_lost)
+        declared = (
+            await channel.declare_queue(queue, exclusive=True) if own else await channel.get_queue(queue, ensure=False)
+        )
+
+        async def tracked(delivery: AbstractIncomingMessage) -> None:
+            self._in_flight += 1
+            self._idle.clear()
+            try:
+                await on_message(delivery)
+            finally:
+                self._in_flight -= 1
+                if not self._in_flight:
+                    self._idle.set()
+
+        self._consumers.append((declared, await declared.consume(tracked)))
+
+    async def drain(self) -> None:
+        """Take no further deliveries, and wait until those taken are handled."""
+        for queue, tag in self._consumers:
+            await queue.cancel(tag)
+        self._consumers.clear()
+        await self._idle.wait()
+
+    async def publish(self, exchange: str, routing_key: str, outgoing: Message) -> None:
+        """Publish and wait for the broker's confirm; mandatory, so that a message nobody takes comes back as an error."""
+        await self._exchanges[exchange].publish(outgoing, routing_key, mandatory=True)
+
+
+class Broker:
+    """The connection of one service: runs in the background, publishes while it is there, says when it is not."""
+
+    def __init__(self, urls: Sequence[str], client_name: str) -> None:
+        self._urls = [URL(url) for url in urls]
+        self._client_name = client_name
+        self._session: Session | None = None
+        self.connected = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def running(self, on_connect: Callable[[Session], Awaitable[None]]) -> AsyncIterator[Self]:
+        """Keep the connection while the context lasts, each new one set up by `on_connect`."""
+        keeper = asyncio.create_task(self._keep_connected(on_connect), name="broker-connection")
+        try:
+            yield self
+        finally:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+
+    async def _keep_connected(self, on_connect: Callable[[Session], Awaitable[None]]) -> None:
+        pause, attempt = FIRST_PAUSE, 0
+        while True:
+            url = self._urls[attempt % len(self._urls)]
+            attempt += 1
+            try:
+                async with Session.open(url, self._client_name) as session:
+                    await asyncio.wait_for(on_connect(session), CONNECT_SECONDS * 2)
+                    self._session = session
+                    self.connected.set()
+                    _log.info("connected to RabbitMQ at %s:%s", url.host, url.port or 5672)
+                    pause = FIRST_PAUSE
+                    await session.lost.wait()
+                    self._disconnected()
+                    _log.warning("connection to RabbitMQ lost")
+            except _LOST as error:
+                _log.warning("no RabbitMQ at %s:%s: %s", url.host, url.port or 5672, first_line(error))
+            except Exception:  # whatever it was, without this loop the service would stay cut off until a restart
+                _log.exception("the connection to RabbitMQ failed")
+            finally:
+                self._disconnected()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _disconnected(self) -> None:
+        self._session = None
+        self.connected.clear()
+
+    async def publish(
+        self, exchange: str, routing_key: str, outgoing: Message, *, timeout: float = PUBLISH_SECONDS
+    ) -> None:
+        """Publish under a deadline in seconds; raises BrokerUnavailable, or Unroutable when no queue takes it."""
+        session = self.session()
+        try:
+            async with asyncio.timeout(timeout):
+                await session.publish(exchange, routing_key, outgoing)
+        except PublishError as returned:
+            raise Unroutable(f"no queue takes messages for {routing_key!r}") from returned
+        except _LOST as error:
+            raise BrokerUnavailable(f"not confirmed: {first_line(error)}") from error
+
+    def session(self) -> Session:
+        """Give the live session; raises BrokerUnavailable where there is none."""
+        if self._session is None or self._session.lost.is_set():
+            raise BrokerUnavailable("not connected to RabbitMQ")
+        return self._session
+
+    def abandon(self) -> None:
+        """Give the connection up, so that the broker hands every delivery that is not settled out again."""
+        if self._session is not None:
+            self._session.abandon()
+
+    async def ping(self) -> None:
+        """Raise BrokerUnavailable unless connected, set up and consuming."""
+        self.session()
+
+    async def drain(self, timeout: float) -> None:
+        """Take no further deliveries and finish those taken, in at most `timeout` seconds; the rest the broker takes back."""
+        with contextlib.suppress(BrokerUnavailable, *_LOST):
+            await asyncio.wait_for(self.session().drain(), timeout)

@@ -1,0 +1,29 @@
+"""Setting types that both services use."""
+
+from pathlib import Path
+from typing import Annotated
+
+from dotenv import load_dotenv
+from pydantic import AfterValidator, Field
+from yarl import URL
+
+
+def _check_amqp_urls(value: str) -> str:
+    urls = [part.strip() for part in value.split(",") if part.strip()]
+    if not urls:
+        raise ValueError("names no broker")
+    for url in urls:
+        if URL(url).scheme not in {"amqp", "amqps"} or not URL(url).host:
+            raise ValueError("must be amqp://user:password@host:port/vhost, several separated by commas")
+    return ",".join(urls)
+
+
+AmqpUrls = Annotated[str, AfterValidator(_check_amqp_urls)]
+"""One AMQP URL, or several of one cluster, separated by commas."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def load_environment(path: Path = Path(".env")) -> None:
+    """Read `.env` into the environment, where OpenTelemetry finds its variables too; what is set already wins."""
+    load_dotenv(path)

@@ -1,0 +1,77 @@
+"""Names and arguments of every exchange and queue, as data; the same on RabbitMQ 3.10 and 4.x."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ORDERS_EXCHANGE = "orders"
+INVENTORY_CHECK = "inventory.check"
+"""Routing key and queue in one: named alike, publisher and consumer write the same `messaging.destination.name`."""
+DEAD_LETTERS = "inventory.check.dead"
+
+RETRY_DELAYS = (0.5, 2.0, 8.0, 30.0)
+"""Seconds that a failed check waits before its next attempt; one more failure makes it a dead letter."""
+MAX_ATTEMPTS = len(RETRY_DELAYS) + 1
+
+DELIVERY_LIMIT = 20
+"""Redeliveries before the broker itself dead-letters: the net under the worker's own, lower bound."""
+
+REPLY_QUEUE_PREFIX = "order-api.replies."
+REPLY_QUEUE_TEMPLATE = "order-api.replies.{instance}"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable quorum queue and, where it has one, the routing key that binds it to the orders exchange."""
+
+    name: str
+    routing_key: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _dead_letters_to(exchange: str, routing_key: str) -> dict[str, Any]:
+    # At-least-once keeps a message in its queue until the next one has confirmed it; it needs the overflow policy.
+    return {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-routing-key": routing_key,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+def retry_queue(delay: float) -> str:
+    """Name the queue in which a check waits `delay` seconds; one queue a delay, so that none blocks another."""
+    return f"{INVENTORY_CHECK}.retry.{int(delay * 1000)}ms"
+
+
+QUEUES = (
+    Queue(DEAD_LETTERS, arguments={"x-queue-type": "quorum"}),
+    Queue(
+        INVENTORY_CHECK,
+        routing_key=INVENTORY_CHECK,
+        arguments=_dead_letters_to("", DEAD_LETTERS) | {"x-delivery-limit": DELIVERY_LIMIT},
+    ),
+    *(
+        Queue(
+            retry_queue(delay),
+            arguments=_dead_letters_to(ORDERS_EXCHANGE, INVENTORY_CHECK) | {"x-message-ttl": int(delay * 1000)},
+        )
+        for delay in RETRY_DELAYS
+    ),
+)
+
+
+def reply_queue(instance: str) -> str:
+    """Name a reply queue for one connection of `instance`.
+
+    The random end keeps a reconnect apart from the connection before it: an exclusive name stays locked until the broker
+    has noticed that a half-open connection is gone.
+    """
+    return f"{REPLY_QUEUE_PREFIX}{instance}.{secrets.token_hex(3)}"
+
+
+def destination_template(name: str) -> str | None:
+    """Give the low-cardinality form of a generated queue name, or None for a name that is its own."""
+    return REPLY_QUEUE_TEMPLATE if name.startswith(REPLY_QUEUE_PREFIX) else None
