@@ -1,0 +1,1 @@
+"""Traces for people: read back, put in a tree, drawn as a waterfall."""

@@ -1,0 +1,170 @@
+"""The private RabbitMQ node: two at once, crash and restart, and nothing left behind, whoever ends it."""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import aio_pika
+import httpx
+import pytest
+from pamqp.common import FieldTable
+
+from shared.local.rabbitmq import Way, obtain_broker
+from shared.local.rabbitmq_node import PrivateNode
+from shared.local.rabbitmq_server import BrokerError
+
+QUORUM: FieldTable = {"x-queue-type": "quorum"}
+
+STARTS_A_NODE_AND_IS_KILLED = """
+import os, signal
+from shared.local.rabbitmq_node import PrivateNode
+
+node = PrivateNode(management=False)
+node.start()
+print(node.directory, *node.pids, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory for temporary files, so that a test sees what is left in it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+async def test_what_was_confirmed_survives_a_crash_of_the_node() -> None:
+    with PrivateNode(management=False) as node:
+        published = await _publish_for(node.amqp_url, seconds=1.0)
+
+        node.kill()
+        node.restart()
+
+        assert await _consume(node.amqp_url, len(published)) == published
+
+
+def test_two_nodes_that_start_at_once_share_nothing() -> None:
+    first, second = nodes = PrivateNode(), PrivateNode()
+
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(PrivateNode.start, nodes))
+
+        assert not set(vars(first.ports).values()) & set(vars(second.ports).values())
+        asyncio.run(_publish_for(first.amqp_url, seconds=0))
+        assert _queues(first) == ["confirmed"]
+        assert _queues(second) == []
+    finally:
+        for node in nodes:
+            node.stop(grace=0)
+
+
+def test_a_node_that_is_stopped_leaves_no_process_and_no_file(temporary: Path) -> None:
+    node = PrivateNode()
+    node.start()
+    pids = node.pids
+    assert len(pids) == 2, "the Erlang machine and epmd"
+
+    node.stop()
+
+    assert not [pid for pid in pids if _runs(pid)]
+    assert not list(temporary.iterdir())
+
+
+def test_a_node_goes_when_the_process_that_started_it_is_killed(temporary: Path) -> None:
+    script = [sys.executable, "-c", STARTS_A_NODE_AND_IS_KILLED]
+
+    killed = subprocess.run(script, capture_output=True, text=True, timeout=60)
+
+    directory, *pids = killed.stdout.split()
+    assert directory.startswith(str(temporary.resolve()))
+    assert len(pids) == 2
+    _wait_until(lambda: not any(_runs(int(pid)) for pid in pids))
+    _wait_until(lambda: not list(temporary.iterdir()))
+
+
+def test_a_node_that_cannot_start_says_why_at_once(temporary: Path) -> None:
+    node = PrivateNode(config={"no.such.setting": "1"})
+    began = time.monotonic()
+
+    with pytest.raises(BrokerError, match=r"(?s)RabbitMQ .* ended with status .* while it started.*no\.such\.setting"):
+        node.start(timeout=100)
+
+    assert time.monotonic() - began < 50
+    assert node.pids == ()
+    assert not list(temporary.iterdir())
+
+
+def test_a_node_that_is_not_ready_in_time_is_ended(temporary: Path) -> None:
+    node = PrivateNode()
+
+    with pytest.raises(BrokerError, match="did not get ready in time"):
+        node.start(timeout=0.5)
+
+    assert node.pids == ()
+    assert not list(temporary.iterdir())
+
+
+async def test_an_installed_server_is_obtained_as_a_private_node() -> None:
+    said: list[str] = []
+
+    with obtain_broker(say=said.append) as broker:
+        published = await _publish_for(broker.amqp_url, seconds=0)
+
+        assert await _consume(broker.amqp_url, len(published)) == published
+        assert broker.way is Way.INSTALLED
+        assert broker.node
+        assert said == [f"starting a private RabbitMQ {broker.node.server.version} ..."]
+
+
+async def _publish_for(url: str, seconds: float) -> list[bytes]:
+    """Publish persistent, confirmed messages for so long, and return them.
+
+    RabbitMQ 3.10 saves the names of new quorum queues every 500 ms: who crashes it waits for a second.
+    """
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        await channel.declare_queue("confirmed", durable=True, arguments=QUORUM)
+        deadline = time.monotonic() + seconds
+        published: list[bytes] = []
+        while not published or time.monotonic() < deadline:
+            body = str(len(published)).encode()
+            message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            await channel.default_exchange.publish(message, "confirmed", timeout=10)
+            published.append(body)
+        return published
+
+
+async def _consume(url: str, count: int) -> list[bytes]:
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        queue = await channel.declare_queue("confirmed", durable=True, arguments=QUORUM)
+        async with asyncio.timeout(20), queue.iterator() as deliveries:
+            consumed: list[bytes] = []
+            async for delivery in deliveries:
+                await delivery.ack()
+                consumed.append(delivery.body)
+                if len(consumed) == count:
+                    break
+            return consumed
+
+
+def _queues(node: PrivateNode) -> list[str]:
+    answer = httpx.get(f"{node.management_url}/api/queues", auth=("guest", "guest"))
+    return [queue["name"] for queue in answer.raise_for_status().json()]
+
+
+def _runs(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def _wait_until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "not within the deadline"
+        time.sleep(0.05)
