@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.messages import Identifier
-from shared.settings import AmqpUrls, Port
+from shared.settings import AmqpUrls, DatabaseUrl, Port
 
 StockLevel = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
 
@@ -14,10 +14,10 @@ StockLevel = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
 class Settings(BaseSettings):
     """What can be set from outside; see the table in the README."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     amqp_url: AmqpUrls = "amqp://guest:guest@127.0.0.1:5672/"
-    database_url: str = "sqlite:///var/inventory.db"
+    database_url: DatabaseUrl = "sqlite:///var/inventory.db"
     inventory_worker_host: str = "127.0.0.1"
     inventory_worker_port: Port = 8001
     initial_stock: dict[Identifier, StockLevel] = {"widget": 1_000_000, "gadget": 3}

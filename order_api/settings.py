@@ -6,16 +6,16 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.messages import Identifier
-from shared.settings import AmqpUrls, Port
+from shared.settings import AmqpUrls, DatabaseUrl, Port
 
 
 class Settings(BaseSettings):
     """What can be set from outside; see the table in the README."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     amqp_url: AmqpUrls = "amqp://guest:guest@127.0.0.1:5672/"
-    database_url: str = "sqlite:///var/orders.db"
+    database_url: DatabaseUrl = "sqlite:///var/orders.db"
     order_api_host: str = "127.0.0.1"
     order_api_port: Port = 8000
     reply_timeout: Annotated[float, Field(gt=0, le=300)] = 5.0

@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext
-from sqlalchemy import MetaData, Table, event, make_url, text
+from sqlalchemy import MetaData, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -43,14 +43,13 @@ class Database:
         self, url: str, metadata: MetaData, fill: Callable[[AsyncConnection], Awaitable[None]] | None = None
     ) -> None:
         parsed = make_url(url)
-        backend = parsed.get_backend_name()
-        if backend == "sqlite":
+        if parsed.get_backend_name() == "sqlite":
             if parsed.database and parsed.database != ":memory:":
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             parsed = parsed.set(drivername="sqlite+aiosqlite")
             self.writer = _sqlite_engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1)
             self.reader = _sqlite_engine(parsed, begin="BEGIN", pool_size=4)
-        elif backend == "postgresql":
+        else:
             parsed = parsed.set(drivername="postgresql+asyncpg")
             self.writer = self.reader = create_async_engine(
                 parsed,
@@ -60,8 +59,6 @@ class Database:
                 pool_pre_ping=True,
                 connect_args={"timeout": 5},
             )
-        else:
-            raise ValueError(f"DATABASE_URL: {backend} is not supported, use sqlite or postgresql")
         self._metadata = metadata
         self._fill = fill
         self._is_prepared = False
@@ -115,7 +112,7 @@ class Database:
             await connection.execute(text("SELECT 1"))
 
 
-def insert_for(bound: AsyncEngine | AsyncConnection) -> Callable[[Table], Any]:
+def insert_for(bound: AsyncEngine | AsyncConnection) -> Any:
     """Give the INSERT of the database's own dialect, which knows ON CONFLICT."""
     return (sqlite if bound.dialect.name == "sqlite" else postgresql).insert
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from opentelemetry import trace
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,14 +27,13 @@ _log = logging.getLogger(__name__)
 
 def new_app(title: str, summary: str, lifespan: Any, pings: Mapping[str, Ping]) -> FastAPI:
     """Make an application with one SERVER span a request, bounded bodies, problem details, `/health` and `/ready`."""
-    app = FastAPI(
+    app = _App(
         title=title,
         summary=summary,
         lifespan=lifespan,
         max_body_size=MAX_BODY_BYTES,
         telemetry={"operation_spans": False, "logs": False, "exclude": _is_probe},
     )
-    app.add_middleware(TraceIdHeader)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(StoreUnavailable, _on_store_unavailable)
@@ -47,6 +46,9 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, 
     """Answer with problem details (RFC 9457)."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
     return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+_TOO_LARGE = problem(413, f"the body has more than {MAX_BODY_BYTES} bytes")
 
 
 def _is_probe(scope: Scope) -> bool:
@@ -84,25 +86,37 @@ async def _failure_of(ping: Ping) -> str | None:
     return None
 
 
-class TraceIdHeader:
-    """Puts the trace id of a request into its response, whatever the response is."""
+class _App(FastAPI):
+    def build_middleware_stack(self) -> ASGIApp:
+        # Outside everything else, so that the framework's own answers to bugs and to large bodies pass through it too.
+        return Edge(super().build_middleware_stack())
+
+
+class Edge:
+    """Puts the trace id of a request into its response, whatever the response is; refuses a body announced as too large."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        span = trace.get_current_span().get_span_context()
-        if scope["type"] != "http" or not span.is_valid:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        span = trace.get_current_span().get_span_context()
 
         async def send_with_trace_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)[TRACE_ID_HEADER] = trace.format_trace_id(span.trace_id)
             await send(message)
 
-        await self._app(scope, receive, send_with_trace_id)
+        app = self._app if _announced_size(scope) <= MAX_BODY_BYTES else _TOO_LARGE
+        await app(scope, receive, send_with_trace_id if span.is_valid else send)
+
+
+def _announced_size(scope: Scope) -> int:
+    size = Headers(scope=scope).get("content-length", "0")
+    return int(size) if size.isdecimal() else 0
 
 
 async def _on_http_exception(_: Request, error: Exception) -> Response:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from dotenv import load_dotenv
 from pydantic import AfterValidator, Field
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 from yarl import URL
 
 
@@ -18,8 +20,21 @@ def _check_amqp_urls(value: str) -> str:
     return ",".join(urls)
 
 
+def _check_database_url(value: str) -> str:
+    try:
+        backend = make_url(value).get_backend_name()
+    except ArgumentError:
+        backend = "this"
+    if backend not in {"sqlite", "postgresql"}:
+        raise ValueError(f"{backend} is not supported: sqlite:///path/to/file or postgresql://user:password@host/name")
+    return value
+
+
 AmqpUrls = Annotated[str, AfterValidator(_check_amqp_urls)]
 """One AMQP URL, or several of one cluster, separated by commas."""
+
+DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
+"""A database of this service's own."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 

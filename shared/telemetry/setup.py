@@ -35,7 +35,7 @@ FLUSH_SECONDS = 5.0
 class TelemetrySettings(BaseSettings):
     """Where telemetry goes when no OTEL_* variable says so, and what the resource says of this deployment."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     openobserve_url: str | None = None
     openobserve_org: str = "default"

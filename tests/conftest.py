@@ -1,0 +1,81 @@
+"""A real RabbitMQ for every test that is about messaging: a missing one fails, it never skips."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from shared.local.rabbitmq import Machine, docker_answers, obtain_broker
+from tests.postgres import PrivatePostgres, private_postgres
+from tests.system import Api, Service, System, TestBroker, VirtualHost, management_of, running_system
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[TestBroker]:
+    """One broker for the whole run: in a container where a Docker engine answers, else a private node."""
+    if docker_answers():
+        from testcontainers.rabbitmq import RabbitMqContainer
+
+        container = RabbitMqContainer("rabbitmq:4-management").with_exposed_ports(5672, 15672)
+        with container:
+            host, port = container.get_container_host_ip(), container.get_exposed_port(5672)
+            amqp_url = f"amqp://guest:guest@{host}:{port}"
+            yield TestBroker(amqp_url, management_of(amqp_url, int(container.get_exposed_port(15672))))
+    else:
+        with obtain_broker(machine=Machine(docker_answers=lambda: False)) as private:
+            assert private.management_url is not None
+            yield TestBroker(private.amqp_url, private.management_url)
+
+
+@pytest.fixture
+def virtual_host(broker: TestBroker) -> Iterator[VirtualHost]:
+    """A virtual host of the test's own."""
+    with broker.virtual_host() as host:
+        yield host
+
+
+@pytest.fixture
+def system(virtual_host: VirtualHost, tmp_path: Path) -> Iterator[System]:
+    """A system of the test's own, with no service started yet."""
+    with running_system(virtual_host.amqp_url, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_system(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One system for all tests that only place orders."""
+    with broker.virtual_host() as host, running_system(host.amqp_url, tmp_path_factory.mktemp("system")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_worker(shared_system: System) -> Service:
+    """The worker of the shared system."""
+    return shared_system.start_worker(INITIAL_STOCK='{"widget": 1000000, "gadget": 3, "gizmo": 5}').wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def api(shared_system: System, shared_worker: Service) -> Api:
+    """The order API of the shared system."""
+    started = shared_system.start_api()
+    started.service.wait_until_ready()
+    return started
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PrivatePostgres]:
+    """One PostgreSQL server for the whole run."""
+    with TemporaryDirectory(prefix="traced-orders-postgres-") as directory, private_postgres(Path(directory)) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/test.db"
+    else:
+        server: PrivatePostgres = request.getfixturevalue("postgres")
+        with server.database() as url:
+            yield url

@@ -1,0 +1,93 @@
+"""Where telemetry goes: OTEL_* variables win, OPENOBSERVE_* is the short way, and nothing at all is allowed."""
+
+import io
+import json
+import logging
+
+import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
+from shared.telemetry import logs
+from shared.telemetry.setup import TelemetrySettings, span_exporter
+
+OPENOBSERVE = {
+    "openobserve_url": "http://127.0.0.1:5080/",
+    "openobserve_user": "root@example.com",
+    "openobserve_password": "secret",
+}
+
+
+def _settings(**values: str) -> TelemetrySettings:
+    return TelemetrySettings.model_validate(values)
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OPENOBSERVE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_openobserve_gets_its_path_and_basic_authorization() -> None:
+    settings = _settings(**OPENOBSERVE)
+
+    exporter = span_exporter(settings, {})
+
+    assert isinstance(exporter, OTLPSpanExporter)
+    assert exporter._endpoint == "http://127.0.0.1:5080/api/default/v1/traces"
+    assert settings.openobserve_headers == {"Authorization": "Basic cm9vdEBleGFtcGxlLmNvbTpzZWNyZXQ="}
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_an_otlp_endpoint_wins_over_openobserve(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "http://collector:4318")
+
+    exporter = span_exporter(_settings(**OPENOBSERVE), {name: "http://collector:4318"})
+
+    assert isinstance(exporter, OTLPSpanExporter)
+    assert exporter._endpoint.startswith("http://collector:4318")
+
+
+@pytest.mark.parametrize(
+    "environ", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_SDK_DISABLED": "TRUE"}, {"OTEL_TRACES_EXPORTER": "none"}]
+)
+def test_tracing_can_be_switched_off(environ: dict[str, str]) -> None:
+    assert span_exporter(_settings(**OPENOBSERVE), environ) is None
+
+
+def test_without_a_backend_there_is_no_exporter() -> None:
+    assert span_exporter(_settings(), {}) is None
+
+
+def test_spans_can_go_to_the_console() -> None:
+    assert isinstance(span_exporter(_settings(), {"OTEL_TRACES_EXPORTER": "console"}), ConsoleSpanExporter)
+
+
+def test_the_password_is_in_no_representation_of_the_settings() -> None:
+    assert "secret" not in repr(_settings(**OPENOBSERVE))
+
+
+def test_the_trace_url_is_openobserves_deep_link() -> None:
+    assert _settings(**OPENOBSERVE).trace_url("a" * 32, 1, 2) == (
+        f"http://127.0.0.1:5080/web/traces/trace-details?stream=default&trace_id={'a' * 32}"
+        "&from=1&to=2&org_identifier=default"
+    )
+
+
+def test_a_log_line_is_json_with_the_trace_and_without_personal_data() -> None:
+    stream = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        logs.configure("order-api", stream=stream)
+        with TracerProvider(shutdown_on_exit=False).get_tracer("test").start_as_current_span("step") as span:
+            logging.getLogger("test").warning("no answer for %s", "ada@example.com", extra={"order_id": "O-1"})
+    finally:
+        root.handlers[:], root.level = handlers, level
+
+    line = json.loads(stream.getvalue())
+    assert line["message"] == "no answer for [redacted]"
+    assert (line["level"], line["service"], line["order_id"]) == ("warning", "order-api", "O-1")
+    assert line["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+    assert line["span_id"] == f"{span.get_span_context().span_id:016x}"
