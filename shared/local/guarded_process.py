@@ -24,7 +24,7 @@ class GuardedProcess:
         with log.open("ab") as output:
             # Its own group: Ctrl-C in the terminal reaches us only, and we decide what ends when.
             self._process = subprocess.Popen(
-                command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+                command, env=env, cwd=scratch, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
             )
         guard = ["/bin/sh", "-c", _GUARD, "guard", str(self.pid), str(scratch or "")]
         self._guard = subprocess.Popen(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from shared.local.ports import LOOPBACK
 from shared.local.rabbitmq_debian import can_install, ensure_server
 from shared.local.rabbitmq_node import PrivateNode
-from shared.local.rabbitmq_server import NO_BROKER, BrokerError, find_server, speaks_amqp
+from shared.local.rabbitmq_server import NO_BROKER, BrokerError, accepts, find_server, speaks_amqp
 
 __all__ = ["Broker", "BrokerError", "Machine", "Way", "choose_way", "obtain_broker"]
 

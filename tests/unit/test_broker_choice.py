@@ -44,15 +44,24 @@ def test_the_first_way_that_works_is_taken(amqp_url: str | None, found: Machine,
     assert choose_way(amqp_url, found) is way
 
 
-def test_a_given_broker_is_used_without_a_look_at_the_machine_or_at_it() -> None:
+def test_a_given_broker_is_used_without_a_look_at_the_machine() -> None:
     def unexpected() -> bool:
         raise AssertionError("the machine was probed")
 
-    url = "amqp://one.invalid/,amqp://two.invalid/"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"amqp://127.0.0.1:1/,amqp://127.0.0.1:{listener.getsockname()[1]}/"
 
-    with obtain_broker(url, machine=Machine(unexpected, unexpected, unexpected)) as broker:
-        assert broker.amqp_url == url
-        assert broker.node is None
+        with obtain_broker(url, machine=Machine(unexpected, unexpected, unexpected)) as broker:
+            assert broker.amqp_url == url
+            assert broker.node is None
+
+
+def test_a_given_broker_that_does_not_answer_is_named_without_its_password() -> None:
+    with (
+        pytest.raises(BrokerError, match=r"^No broker answers at 127\.0\.0\.1:1 \(AMQP_URL\)\.$"),
+        obtain_broker("amqp://someone:secret@127.0.0.1:1/"),
+    ):
+        pass
 
 
 def test_a_machine_without_any_way_is_told_what_to_install() -> None:
