@@ -1,33 +1,50 @@
 """One delivery: decide, commit, reply, and only then settle."""
 
+import contextlib
 import logging
 from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
+from pydantic import ValidationError
 
 from inventory_worker.settle import Settlement, settle
 from inventory_worker.stock_store import Decision, Reservation, SqlStockStore
 from shared import broker, topology
 from shared.broker import Broker, Session
-from shared.errors import BrokerUnavailable, MalformedMessage, TracedOrdersError, Unroutable
+from shared.errors import (
+    BrokerUnavailable,
+    StoreUnavailable,
+    TooManyAttempts,
+    TracedOrdersError,
+    Unroutable,
+    code_of,
+    first_line,
+)
 from shared.messages import (
-    ATTEMPT_HEADER,
     CHECK_TYPE,
+    DEAD_LETTER_ATTEMPTS_HEADER,
+    DEAD_LETTER_DETAIL_HEADER,
+    DEAD_LETTER_ORIGIN_HEADER,
+    DEAD_LETTER_REASON_HEADER,
     DECISION_TYPE,
+    FAILURES_HEADER,
     PREVIOUS_ATTEMPT_HEADER,
     CheckInventory,
     InventoryDecision,
     OrderStatus,
     require_type,
 )
+from shared.telemetry import metrics
 from shared.telemetry.messaging import (
     attempt_of,
     describe_delivery,
     describe_order,
     describe_settlement,
     describe_stock,
+    failures_of,
     link_current_span,
+    redeliveries_of,
 )
 from shared.telemetry.semconv import DeliveryOutcome, LinkReason
 from shared.telemetry.trace_context import current_traceparent, span_context_of
@@ -51,18 +68,23 @@ class Consumer:
 
     async def on_delivery(self, message: AbstractIncomingMessage) -> None:
         """Handle one delivery and settle it; a cancelled one stays unsettled, so that the broker hands it out again."""
-        describe_delivery(message)
+        describe_delivery(message, topology.INVENTORY_CHECK)
         error: Exception | None = None
         try:
+            if redeliveries_of(message) > topology.MAX_REDELIVERIES:
+                # Whatever it does to the workers that try it, it must not do it for ever.
+                raise TooManyAttempts(f"delivered {attempt_of(message)} times")
             await self._answer(message)
         except Exception as caught:
             error = caught
             if not isinstance(error, TracedOrdersError):
                 _log.exception("handling a check failed")
-        settlement = settle(error, attempt_of(message))
-        describe_settlement(
-            settlement.outcome, None if error is None else _code(error), None if error is None else str(error)
-        )
+        settlement = settle(error, failures_of(message))
+        if error is None:
+            describe_settlement(settlement.outcome)
+        else:
+            describe_settlement(settlement.outcome, code_of(error), first_line(error))
+        metrics.settled.add(1, {"outcome": settlement.outcome.value, "reason": code_of(error) if error else "none"})
         try:
             await self._carry_out(settlement, message, error)
         except (BrokerUnavailable, Unroutable) as failed:
@@ -92,14 +114,23 @@ class Consumer:
     async def _reply(self, message: AbstractIncomingMessage, decision: InventoryDecision) -> None:
         if message.reply_to is None:
             return
-        reply = broker.message(decision.encode(), type=DECISION_TYPE, correlation_id=message.correlation_id)
-        await self._broker.publish("", message.reply_to, reply)
+        try:
+            await self._publish_reply(message.reply_to, message.correlation_id, decision)
+        except Unroutable:
+            # The instance that asked is gone, but its order is not: another instance takes the reply.
+            if not message.reply_to.startswith(topology.REPLY_QUEUE_PREFIX):
+                raise
+            await self._publish_reply(topology.SHARED_REPLIES, message.correlation_id, decision)
+
+    async def _publish_reply(self, queue: str, correlation_id: str | None, decision: InventoryDecision) -> None:
+        reply = broker.message(decision.encode(), type=DECISION_TYPE, correlation_id=correlation_id)
+        await self._broker.publish("", queue, reply)
 
     async def _carry_out(
         self, settlement: Settlement, message: AbstractIncomingMessage, error: Exception | None
     ) -> None:
         if settlement.outcome is DeliveryOutcome.RETRY:
-            headers: dict[str, Any] = {ATTEMPT_HEADER: attempt_of(message)}
+            headers: dict[str, Any] = {FAILURES_HEADER: failures_of(message) + 1}
             await self._send_on(message, topology.retry_queue(settlement.delay), headers)
             _log.warning("attempt %d failed, next in %.1f s: %s", attempt_of(message), settlement.delay, error)
         elif settlement.outcome is DeliveryOutcome.DEAD_LETTER:
@@ -107,25 +138,29 @@ class Consumer:
         await message.ack()
 
     async def _bury(self, message: AbstractIncomingMessage, settlement: Settlement, error: Exception | None) -> None:
-        """Keep a hopeless message as a dead letter that says why, and tell the asker, whose order would wait for ever."""
+        """Keep a hopeless check as a dead letter that says why, and tell the asker, whose order would wait for ever."""
         headers = {
-            "x-dead-letter-reason": settlement.reason,
-            "x-dead-letter-detail": str(error)[:200],
-            "x-dead-letter-origin": topology.INVENTORY_CHECK,
-            "x-dead-letter-attempts": attempt_of(message),
+            DEAD_LETTER_REASON_HEADER: settlement.reason,
+            DEAD_LETTER_DETAIL_HEADER: first_line(error) if error else "",
+            DEAD_LETTER_ORIGIN_HEADER: topology.INVENTORY_CHECK,
+            DEAD_LETTER_ATTEMPTS_HEADER: attempt_of(message),
         }
         await self._send_on(message, topology.DEAD_LETTERS, headers)
         _log.error("a check is a dead letter: %s (%s)", settlement.reason, error)
-        order_id = message.correlation_id
-        if isinstance(error, MalformedMessage) or not isinstance(error, BrokerUnavailable):
-            await self._refuse(message, order_id, f"dead_letter: {settlement.reason}")
-
-    async def _refuse(self, message: AbstractIncomingMessage, order_id: str | None, reason: str) -> None:
         try:
-            refusal = InventoryDecision(order_id=order_id or "", status=OrderStatus.ERROR, reason=reason)
-            await self._reply(message, refusal)
-        except (ValueError, Unroutable):
-            _log.info("nobody to tell that a check became a dead letter")
+            await self._reply(
+                message, await self._refusal(message.correlation_id or "", f"dead_letter: {settlement.reason}")
+            )
+        except (ValidationError, Unroutable):
+            _log.info("nobody to tell that a check is a dead letter")
+
+    async def _refusal(self, order_id: str, reason: str) -> InventoryDecision:
+        """Refuse an order, unless an attempt before this one has decided on it: then that decision is the truth."""
+        with contextlib.suppress(StoreUnavailable):
+            verdict = await self._store.find_verdict(order_id)
+            if verdict is not None:
+                return InventoryDecision(order_id=order_id, status=verdict.status, reason=verdict.reason)
+        return InventoryDecision(order_id=order_id, status=OrderStatus.ERROR, reason=reason)
 
     async def _send_on(self, message: AbstractIncomingMessage, queue: str, headers: dict[str, Any]) -> None:
         """Publish a copy of a delivery to another queue, confirmed, with its properties and where it comes from."""
@@ -137,7 +172,3 @@ class Consumer:
             headers={**headers, PREVIOUS_ATTEMPT_HEADER: current_traceparent() or ""},
         )
         await self._broker.publish("", queue, copy)
-
-
-def _code(error: Exception) -> str:
-    return error.code if isinstance(error, TracedOrdersError) else type(error).__qualname__

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from shared.errors import MalformedMessage, Unroutable
+from shared.errors import MalformedMessage, TooManyAttempts, Unroutable
 from shared.telemetry.semconv import DeliveryOutcome
-from shared.topology import MAX_ATTEMPTS, RETRY_DELAYS
+from shared.topology import RETRY_DELAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +22,18 @@ ACK = Settlement(DeliveryOutcome.ACK)
 RETRIES_EXHAUSTED = "retries_exhausted"
 
 
-def settle(error: Exception | None, attempt: int) -> Settlement:
-    """Decide on a delivery from what went wrong, if anything, in its `attempt`, counted from 1.
+def settle(error: Exception | None, failures: int) -> Settlement:
+    """Decide on a delivery from what went wrong with it, if anything, and how often its message failed before.
 
-    Poison is a dead letter at once. A reply that nobody takes is no failure: the decision is recorded, and an API that still
-    wants it asks again. Anything else may pass with time, and is retried with growing delays until the attempts are used up.
+    Poison is a dead letter at once. A reply that nobody takes is no failure: the decision is recorded, and an API that
+    still wants it asks again. Anything else may pass with time, and is retried with growing delays, but not for ever.
     """
     match error:
         case None | Unroutable():
             return ACK
-        case MalformedMessage():
+        case MalformedMessage() | TooManyAttempts():
             return Settlement(DeliveryOutcome.DEAD_LETTER, reason=error.code)
-        case _ if attempt >= MAX_ATTEMPTS:
+        case _ if failures >= len(RETRY_DELAYS):
             return Settlement(DeliveryOutcome.DEAD_LETTER, reason=RETRIES_EXHAUSTED)
         case _:
-            return Settlement(DeliveryOutcome.RETRY, delay=RETRY_DELAYS[attempt - 1])
+            return Settlement(DeliveryOutcome.RETRY, delay=RETRY_DELAYS[failures])

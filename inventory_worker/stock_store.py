@@ -86,6 +86,12 @@ class SqlStockStore:
         """Take the stock for an order once; a repeat gets the decision that was recorded, whatever it asks for now."""
         return await self._commits.submit(reservation)
 
+    async def find_verdict(self, order_id: str) -> Verdict | None:
+        """Find what was decided on an order."""
+        async with self._database.read() as connection:
+            found = await self._find_decisions(connection, {order_id})
+        return found[order_id].verdict if order_id in found else None
+
     async def levels(self) -> dict[str, int]:
         """Read every stock level."""
         async with self._database.read() as connection:

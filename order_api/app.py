@@ -13,6 +13,7 @@ from order_api.settings import Settings
 from shared.broker import Broker
 from shared.database import Database
 from shared.http import new_app
+from shared.telemetry import metrics
 from shared.telemetry.setup import TelemetrySettings
 
 DRAIN_SECONDS = 5.0
@@ -26,6 +27,8 @@ def create_app(settings: Settings, telemetry: TelemetrySettings, instance: str) 
     store = SqlOrderStore(database, first_ask_delay=max(2 * settings.reply_timeout, SHORTEST_ASK_DELAY))
     broker = Broker(settings.amqp_url.split(","), f"order-api {instance}")
     inventory = InventoryClient(broker, store, instance)
+
+    metrics.observe_waiting(lambda: inventory.waiting)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, routes.Context]]:

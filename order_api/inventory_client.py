@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,16 @@ from order_api.orders import Decision, Order, OrderStore, Recorded
 from shared import broker, topology
 from shared.broker import Broker, Session
 from shared.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable
-from shared.messages import CHECK_TYPE, DECISION_TYPE, CheckInventory, InventoryDecision, require_type
-from shared.telemetry.messaging import describe_delivery, describe_order, describe_settlement, link_current_span
-from shared.telemetry.semconv import DeliveryOutcome, LinkReason
+from shared.messages import CHECK_TYPE, DECISION_TYPE, CheckInventory, InventoryDecision, OrderStatus, require_type
+from shared.telemetry import metrics
+from shared.telemetry.messaging import (
+    describe_delivery,
+    describe_order,
+    describe_reply,
+    describe_settlement,
+    link_current_span,
+)
+from shared.telemetry.semconv import DeliveryOutcome, LinkReason, ReplyKind
 from shared.telemetry.trace_context import span_context_of
 
 REPLY_PREFETCH = 512
@@ -40,11 +48,14 @@ class Waiter:
 
     async def wait(self, deadline: float) -> Order | None:
         """Wait until a time of the event loop's clock for the decided order; None when it has not come by then."""
+        started = time.perf_counter()
         try:
             async with asyncio.timeout_at(deadline):
                 reply = await self.reply
         except TimeoutError:
             return None
+        finally:
+            metrics.reply_wait.record(time.perf_counter() - started)
         link_current_span(reply.span, LinkReason.REPLY)
         return reply.order
 
@@ -69,6 +80,7 @@ class InventoryClient:
         await session.declare_topology()
         reply_queue = topology.reply_queue(self._instance)
         await session.consume(reply_queue, self.on_reply, prefetch=REPLY_PREFETCH, own=True)
+        await session.consume(topology.SHARED_REPLIES, self.on_reply, prefetch=REPLY_PREFETCH)
         self._reply_queue = reply_queue
 
     @contextmanager
@@ -98,43 +110,54 @@ class InventoryClient:
 
     async def on_reply(self, message: AbstractIncomingMessage) -> None:
         """Record the decision that a reply brings, wake who waits for it, then ack."""
-        describe_delivery(message)
+        describe_delivery(message, topology.REPLY_QUEUE_TEMPLATE)
         try:
-            recorded = await self._record(message)
+            decision = _read(message)
+            recorded = await self._store.record(decision)
         except MalformedMessage as error:
             # Nobody can be told: the order stays pending, and the relay asks again.
             _log.warning("a reply cannot be read and is dropped: %s", error)
+            describe_reply(ReplyKind.MALFORMED)
             describe_settlement(DeliveryOutcome.ACK, error.code, str(error))
         except StoreUnavailable as error:
             # The decision is safe with the worker: the relay asks again and gets the same one.
             _log.warning("a decision could not be recorded, it will be asked for again: %s", error)
             describe_settlement(DeliveryOutcome.ACK, error.code, str(error))
         else:
+            describe_reply(self._announce(decision, recorded))
             describe_settlement(DeliveryOutcome.ACK)
-            if recorded is not None:
-                self._announce(recorded)
         try:
             await message.ack()
         except (AMQPError, ChannelInvalidStateError):
             _log.info("a reply's channel is gone before its ack")
 
-    async def _record(self, message: AbstractIncomingMessage) -> Recorded | None:
-        require_type(message.type, DECISION_TYPE)
-        decision = InventoryDecision.decode(message.body)
-        if message.correlation_id != decision.order_id:
-            raise MalformedMessage("the reply names another order than its correlation id")
-        recorded = await self._store.record(Decision(decision.order_id, decision.status, decision.reason))
+    def _announce(self, decision: Decision, recorded: Recorded | None) -> ReplyKind:
+        """Wake whoever waits for the outcome of an order, and tell what the reply was."""
         if recorded is None:
+            describe_order(decision.order_id)
             _log.warning("a reply for an order that is not known here", extra={"order_id": decision.order_id})
-        return recorded
-
-    def _announce(self, recorded: Recorded) -> None:
+            return ReplyKind.FOREIGN
         order = recorded.order
         describe_order(order.order_id, order.status, order.reason)
         waiters = self._waiters.get(order.order_id, ())
-        if not waiters:
-            link_current_span(span_context_of(order.traceparent), LinkReason.LATE_REPLY_TO)
         reply = _Reply(order, trace.get_current_span().get_span_context())
         for waiter in waiters:
             if not waiter.reply.done():
                 waiter.reply.set_result(reply)
+        if not recorded.is_new:
+            return ReplyKind.DUPLICATE
+        metrics.decided.add(1, {"status": order.status.value, "reason": metrics.reason_code(order.reason)})
+        if waiters:
+            return ReplyKind.MATCHED
+        link_current_span(span_context_of(order.traceparent), LinkReason.LATE_REPLY_TO)
+        return ReplyKind.LATE
+
+
+def _read(message: AbstractIncomingMessage) -> Decision:
+    require_type(message.type, DECISION_TYPE)
+    decision = InventoryDecision.decode(message.body)
+    if decision.status is OrderStatus.PENDING:
+        raise MalformedMessage("a reply that decides nothing")
+    if message.correlation_id != decision.order_id:
+        raise MalformedMessage("the reply names another order than its correlation id")
+    return Decision(decision.order_id, decision.status, decision.reason)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from shared.errors import BrokerUnavailable, Unroutable
 from shared.messages import Item, OrderStatus
-from shared.telemetry.messaging import describe_order, link_current_span
+from shared.telemetry.messaging import describe_deferral, describe_order, link_current_span
 from shared.telemetry.semconv import LinkReason
 from shared.telemetry.trace_context import span_context_of
 
@@ -149,7 +149,8 @@ async def _ask(order: Order, store: OrderStore, inventory: Inventory, timeout: f
     """Ask, and tell whether a reply can be expected; if not, the relay will ask."""
     try:
         await inventory.ask(order, timeout)
-    except (BrokerUnavailable, Unroutable):
+    except (BrokerUnavailable, Unroutable) as error:
+        describe_deferral(error, error.code)
         await store.ask_at_once(order.order_id)
         return False
     return True

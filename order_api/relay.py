@@ -12,6 +12,7 @@ from order_api.order_store import SqlOrderStore
 from order_api.orders import Order
 from shared.broker import PUBLISH_SECONDS, Broker
 from shared.errors import TracedOrdersError, Unavailable
+from shared.telemetry import metrics
 from shared.telemetry.trace_context import context_of
 
 LOOK_SECONDS = 1.0
@@ -56,6 +57,7 @@ class Relay:
         token = context.attach(context_of(order.traceparent))
         try:
             await self._inventory.ask(order, PUBLISH_SECONDS)
+            metrics.asked_again.add(1)
             _log.info("asked again for an unanswered order", extra={"order_id": order.order_id})
         except TracedOrdersError as error:
             _log.warning("could not ask again: %s", error, extra={"order_id": order.order_id})

@@ -17,6 +17,7 @@ from order_api.schemas import OrderIn, OrderOut, TutorialAnswer
 from order_api.settings import Settings
 from shared.http import problem
 from shared.messages import ID_PATTERN, Identifier, Item
+from shared.telemetry import metrics
 from shared.telemetry.setup import TelemetrySettings
 from shared.telemetry.trace_context import current_traceparent, trace_id_of
 
@@ -121,7 +122,9 @@ async def _place(context: Context, order_id: str, items: Sequence[Item], body: O
         created_at=time.time(),
         traceparent=current_traceparent(),
     )
-    return await place_order(order, context.store, context.inventory, context.settings.reply_timeout)
+    placement = await place_order(order, context.store, context.inventory, context.settings.reply_timeout)
+    metrics.placed.add(1, {"outcome": placement.outcome.name.lower(), "status": placement.order.status.value})
+    return placement
 
 
 def _conflict(order: Order) -> Response:

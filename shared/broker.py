@@ -24,6 +24,7 @@ from yarl import URL
 from shared import topology
 from shared.errors import BrokerUnavailable, Unroutable, first_line
 from shared.messages import CONTENT_TYPE, PUBLISHED_AT_HEADER
+from shared.telemetry import metrics, semconv
 
 CONNECT_SECONDS = 5.0
 PUBLISH_SECONDS = 3.0
@@ -128,12 +129,17 @@ class Session:
             await channel.declare_queue(queue, exclusive=True) if own else await channel.get_queue(queue, ensure=False)
         )
 
+        measured = _attributes("process", topology.destination_template(queue) or queue)
+
         async def tracked(delivery: AbstractIncomingMessage) -> None:
             self._in_flight += 1
             self._idle.clear()
+            started = time.perf_counter()
+            metrics.consumed_messages.add(1, measured)
             try:
                 await on_message(delivery)
             finally:
+                metrics.process_duration.record(time.perf_counter() - started, measured)
                 self._in_flight -= 1
                 if not self._in_flight:
                     self._idle.set()
@@ -205,13 +211,21 @@ class Broker:
     ) -> None:
         """Publish under a deadline in seconds; raises BrokerUnavailable, or Unroutable when no queue takes it."""
         session = self.session()
+        destination = topology.destination_template(routing_key) or routing_key
+        measured = _attributes("send", f"{exchange}:{destination}" if exchange else destination)
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(timeout):
                 await session.publish(exchange, routing_key, outgoing)
         except PublishError as returned:
+            measured[semconv.ERROR_TYPE] = Unroutable.code
             raise Unroutable(f"no queue takes messages for {routing_key!r}") from returned
         except _LOST as error:
+            measured[semconv.ERROR_TYPE] = BrokerUnavailable.code
             raise BrokerUnavailable(f"not confirmed: {first_line(error)}") from error
+        finally:
+            metrics.sent_messages.add(1, measured)
+            metrics.operation_duration.record(time.perf_counter() - started, measured)
 
     def session(self) -> Session:
         """Give the live session; raises BrokerUnavailable where there is none."""
@@ -232,3 +246,11 @@ class Broker:
         """Take no further deliveries and finish those taken, in at most `timeout` seconds; the rest the broker takes back."""
         with contextlib.suppress(BrokerUnavailable, *_LOST):
             await asyncio.wait_for(self.session().drain(), timeout)
+
+
+def _attributes(operation: str, destination: str) -> dict[str, str]:
+    return {
+        semconv.MESSAGING_SYSTEM: "rabbitmq",
+        semconv.MESSAGING_OPERATION_NAME: operation,
+        semconv.MESSAGING_DESTINATION_NAME: destination,
+    }

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shared.errors import StoreUnavailable, first_line
-from shared.telemetry import semconv
+from shared.telemetry import metrics, semconv
 from shared.telemetry.semconv import LinkReason
 
 LOCK_SECONDS = 2.0
@@ -209,6 +209,7 @@ class GroupCommit(Generic[Write, Result]):
             for member in batch
             if member.span.is_valid
         ]
+        metrics.batch_size.record(len(batch), {"batch": self._name})
         try:
             with _tracer.start_as_current_span(
                 self._name, Context(), links=links, attributes={semconv.BATCH_SIZE: len(batch)}

@@ -22,9 +22,17 @@ MAX_QUANTITY: Final = 1_000_000
 
 PUBLISHED_AT_HEADER: Final = "x-published-at-us"
 """Microseconds since the epoch: the AMQP timestamp has only seconds, too coarse for a time in queue."""
-ATTEMPT_HEADER: Final = "x-attempt"
+FAILURES_HEADER: Final = "x-failures"
+"""How often the handling of this message has failed so far."""
 PREVIOUS_ATTEMPT_HEADER: Final = "x-previous-attempt"
 """The traceparent of the process span whose failure sent this message on."""
+
+REPLAY_HEADER: Final = "x-replay-of"
+"""The traceparent of the process span that made a dead letter of what is now replayed."""
+DEAD_LETTER_REASON_HEADER: Final = "x-dead-letter-reason"
+DEAD_LETTER_DETAIL_HEADER: Final = "x-dead-letter-detail"
+DEAD_LETTER_ORIGIN_HEADER: Final = "x-dead-letter-origin"
+DEAD_LETTER_ATTEMPTS_HEADER: Final = "x-dead-letter-attempts"
 
 Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 

@@ -12,12 +12,15 @@ DEAD_LETTERS = "inventory.check.dead"
 
 RETRY_DELAYS = (0.5, 2.0, 8.0, 30.0)
 """Seconds that a failed check waits before its next attempt; one more failure makes it a dead letter."""
-MAX_ATTEMPTS = len(RETRY_DELAYS) + 1
 
+MAX_REDELIVERIES = 15
+"""Deliveries without a settlement, after workers or connections that died, before a check becomes a dead letter."""
 DELIVERY_LIMIT = 20
-"""Redeliveries before the broker itself dead-letters: the net under the worker's own, lower bound."""
+"""Redeliveries before the broker itself dead-letters, for a check that kills a worker before it can say anything."""
 
 REPLY_QUEUE_PREFIX = "order-api.replies."
+SHARED_REPLIES = "order-api.replies.shared"
+"""Replies for whichever API takes them: to a queue that is gone with its instance, and to replayed dead letters."""
 REPLY_QUEUE_TEMPLATE = "order-api.replies.{instance}"
 
 
@@ -47,7 +50,10 @@ def retry_queue(delay: float) -> str:
 
 
 QUEUES = (
-    Queue(DEAD_LETTERS, arguments={"x-queue-type": "quorum"}),
+    # Looking at the dead letters returns them to their queue, which counts: without a limit of their own they would
+    # vanish after the default of 20 looks.
+    Queue(DEAD_LETTERS, arguments={"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}),
+    Queue(SHARED_REPLIES, arguments=_dead_letters_to("", DEAD_LETTERS) | {"x-delivery-limit": DELIVERY_LIMIT}),
     Queue(
         INVENTORY_CHECK,
         routing_key=INVENTORY_CHECK,
@@ -74,4 +80,4 @@ def reply_queue(instance: str) -> str:
 
 def destination_template(name: str) -> str | None:
     """Give the low-cardinality form of a generated queue name, or None for a name that is its own."""
-    return REPLY_QUEUE_TEMPLATE if name.startswith(REPLY_QUEUE_PREFIX) else None
+    return REPLY_QUEUE_TEMPLATE if name.startswith(REPLY_QUEUE_PREFIX) and name != SHARED_REPLIES else None

@@ -1,4 +1,4 @@
-"""Structured logs on the console: readable on a terminal, one JSON object a line otherwise, always with the trace."""
+"""Structured logs: over OTLP, and on the console, readable on a terminal and JSON otherwise; always with the trace."""
 
 import json
 import logging
@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from opentelemetry import trace
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.util.types import AnyValue
 
 from shared.telemetry.redaction import redact_text
 
@@ -20,9 +23,51 @@ def configure(service: str, level: str = "INFO", stream: TextIO = sys.stderr) ->
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # What they have to say of a backend that is away is said once, by the exporter that counts the losses.
+    for repetitive in ("opentelemetry.sdk", "opentelemetry.exporter", "urllib3.connectionpool"):
+        logging.getLogger(repetitive).setLevel(logging.CRITICAL)
     # Their every frame and every request would be a line.
     for noisy in ("aiormq", "aio_pika", "uvicorn", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def send_to(provider: LoggerProvider) -> None:
+    """Send every log record over OTLP too."""
+    logging.getLogger().addHandler(_Otlp(provider))
+
+
+class _Otlp(logging.Handler):
+    """Hands log records to OpenTelemetry, which adds the trace; masked as on the console."""
+
+    def __init__(self, provider: LoggerProvider) -> None:
+        super().__init__()
+        self._provider = provider
+
+    def emit(self, record: logging.LogRecord) -> None:
+        attributes: dict[str, AnyValue] = {
+            name: redact_text(value) if isinstance(value, str) else value
+            for name, value in _extra(record).items()
+            if isinstance(value, str | bool | int | float)
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            attributes["exception.type"] = record.exc_info[0].__qualname__
+            attributes["exception.stacktrace"] = redact_text(logging.Formatter().formatException(record.exc_info))
+        self._provider.get_logger(record.name).emit(
+            timestamp=int(record.created * 1e9),
+            severity_number=_SEVERITIES.get(record.levelno, SeverityNumber.UNSPECIFIED),
+            severity_text=record.levelname,
+            body=redact_text(record.getMessage()),
+            attributes=attributes,
+        )
+
+
+_SEVERITIES = {
+    logging.DEBUG: SeverityNumber.DEBUG,
+    logging.INFO: SeverityNumber.INFO,
+    logging.WARNING: SeverityNumber.WARN,
+    logging.ERROR: SeverityNumber.ERROR,
+    logging.CRITICAL: SeverityNumber.FATAL,
+}
 
 
 class _Json(logging.Formatter):

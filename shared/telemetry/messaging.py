@@ -20,9 +20,9 @@ from opentelemetry.util import types
 from opentelemetry.util._decorator import _agnosticcontextmanager
 
 from shared import topology
-from shared.messages import ATTEMPT_HEADER, PREVIOUS_ATTEMPT_HEADER, PUBLISHED_AT_HEADER
-from shared.telemetry import semconv
-from shared.telemetry.semconv import DeliveryOutcome, LinkReason
+from shared.messages import FAILURES_HEADER, PREVIOUS_ATTEMPT_HEADER, PUBLISHED_AT_HEADER, REPLAY_HEADER
+from shared.telemetry import metrics, semconv
+from shared.telemetry.semconv import DeliveryOutcome, LinkReason, ReplyKind
 from shared.telemetry.trace_context import span_context_of
 
 _QUEUES_BY_EXCHANGE = {topology.ORDERS_EXCHANGE: topology.INVENTORY_CHECK}
@@ -158,24 +158,54 @@ def describe_stock(in_stock: bool) -> None:
     trace.get_current_span().set_attribute(semconv.INVENTORY_IN_STOCK, in_stock)
 
 
-def describe_delivery(message: AbstractIncomingMessage) -> None:
-    """Say on the current process span what only the delivery knows: tag, time in queue, attempt, the attempt before."""
-    span = trace.get_current_span()
-    if not span.is_recording():
-        return
+def describe_deferral(error: Exception, error_type: str) -> None:
+    """Say on the current request's span that its question could not be published yet, and why."""
+    trace.get_current_span().add_event(semconv.ASK_DEFERRED, {semconv.ERROR_TYPE: error_type, "detail": str(error)})
+
+
+def describe_reply(kind: ReplyKind) -> None:
+    """Say on the current process span what a reply was to the orders here, and count it."""
+    trace.get_current_span().set_attribute(semconv.DELIVERY_REPLY, kind.value)
+    metrics.replies.add(1, {"kind": kind.value})
+
+
+def describe_delivery(message: AbstractIncomingMessage, destination: str) -> None:
+    """Say on the current process span what only the delivery knows: tag, time in queue, attempt, what came before."""
+    attempt = attempt_of(message)
     attributes: dict[str, types.AttributeValue] = {
-        semconv.DELIVERY_ATTEMPT: attempt_of(message),
+        semconv.DELIVERY_ATTEMPT: attempt,
         semconv.DELIVERY_REDELIVERED: bool(message.redelivered),
     }
     if message.delivery_tag is not None:
         attributes[semconv.MESSAGING_DELIVERY_TAG] = message.delivery_tag
+    waited = _seconds_in_queue(message)
+    if waited is not None:
+        attributes[semconv.DELIVERY_QUEUE_WAIT_MS] = waited * 1000
+        metrics.queue_wait.record(waited, {semconv.MESSAGING_DESTINATION_NAME: destination})
+    if message.redelivered:
+        metrics.redelivered.add(1, {semconv.MESSAGING_DESTINATION_NAME: destination})
+    trace.get_current_span().set_attributes(attributes)
+    for header, reason in _LINKING_HEADERS.items():
+        target = message.headers.get(header)
+        if isinstance(target, str):
+            link_current_span(span_context_of(target), reason)
+
+
+_LINKING_HEADERS = {
+    PREVIOUS_ATTEMPT_HEADER: LinkReason.PREVIOUS_ATTEMPT,
+    REPLAY_HEADER: LinkReason.REPLAY_OF,
+}
+
+
+def _seconds_in_queue(message: AbstractIncomingMessage) -> float | None:
     published_at = message.headers.get(PUBLISHED_AT_HEADER)
-    if isinstance(published_at, int):
-        attributes[semconv.DELIVERY_QUEUE_WAIT_MS] = max(0.0, time.time_ns() / 1e6 - published_at / 1e3)
-    span.set_attributes(attributes)
-    previous = message.headers.get(PREVIOUS_ATTEMPT_HEADER)
-    if isinstance(previous, str):
-        link_current_span(span_context_of(previous), LinkReason.PREVIOUS_ATTEMPT)
+    if not isinstance(published_at, int) or isinstance(published_at, bool):
+        return None
+    return min(max(0.0, time.time() - published_at / 1e6), _LONGEST_QUEUE_WAIT)
+
+
+_LONGEST_QUEUE_WAIT = 30 * 24 * 3600.0
+"""Seconds: what a stranger's header claims beyond it would only spoil the histogram."""
 
 
 def describe_settlement(outcome: DeliveryOutcome, error_type: str | None = None, detail: str | None = None) -> None:
@@ -189,12 +219,22 @@ def describe_settlement(outcome: DeliveryOutcome, error_type: str | None = None,
 
 def attempt_of(message: AbstractIncomingMessage) -> int:
     """Count the deliveries of a message so far, this one included: our retries and the broker's redeliveries."""
-    attempts = 1
-    for header in (ATTEMPT_HEADER, "x-delivery-count"):
-        count = message.headers.get(header)
-        if isinstance(count, int) and 0 < count < 1_000_000:
-            attempts += count
-    return attempts
+    return 1 + failures_of(message) + redeliveries_of(message)
+
+
+def failures_of(message: AbstractIncomingMessage) -> int:
+    """Count the attempts that failed before and were retried."""
+    return _count(message, FAILURES_HEADER)
+
+
+def redeliveries_of(message: AbstractIncomingMessage) -> int:
+    """Count the deliveries before that were never settled."""
+    return _count(message, "x-delivery-count")
+
+
+def _count(message: AbstractIncomingMessage, header: str) -> int:
+    count = message.headers.get(header)
+    return count if isinstance(count, int) and 0 < count < 1_000_000 else 0
 
 
 class ErrorTypeProcessor(SpanProcessor):

@@ -35,6 +35,11 @@ DELIVERY_ATTEMPT = "delivery.attempt"
 DELIVERY_REDELIVERED = "delivery.redelivered"
 DELIVERY_OUTCOME = "delivery.outcome"
 
+DELIVERY_REPLY = "delivery.reply"
+
+ASK_DEFERRED = "ask deferred"
+"""The event on a request's span when the question could not be published and is left to the relay."""
+
 BATCH_SIZE = "db.operation.batch.size"
 
 LINK_REASON = "link.reason"
@@ -58,3 +63,16 @@ class DeliveryOutcome(StrEnum):
     ACK = "ack"
     RETRY = "retry"
     DEAD_LETTER = "dead_letter"
+
+
+class ReplyKind(StrEnum):
+    """What a reply is to the orders here: the value of `delivery.reply`."""
+
+    MATCHED = "matched"
+    LATE = "late"
+    """Nobody waits any more: the request timed out, or the relay asked."""
+    DUPLICATE = "duplicate"
+    """The order has its outcome already."""
+    FOREIGN = "foreign"
+    """No such order."""
+    MALFORMED = "malformed"

@@ -4,21 +4,33 @@ import base64
 import logging
 import os
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+import requests
 from opentelemetry import propagate, trace
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.aio_pika import AioPikaInstrumentor
+from opentelemetry.metrics import set_meter_provider
 from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared import __version__
+from shared.telemetry import logs, metrics
+from shared.telemetry.export import LostSpans, WatchedBatchSpanProcessor, watching_session
 from shared.telemetry.messaging import ConventionalTracerProvider, ErrorTypeProcessor
 from shared.telemetry.propagation import GuardedPropagator
 from shared.telemetry.redaction import RedactionProcessor
@@ -28,6 +40,7 @@ _log = logging.getLogger(__name__)
 QUEUE_SIZE = 32_768
 """Spans that wait for export unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise; the SDK's 2,048 lose a third of them under load."""
 SCHEDULE_DELAY_MS = 1000.0
+METRIC_INTERVAL_MS = 10_000.0
 FLUSH_SECONDS = 5.0
 """Longest time that shutdown waits for a backend; what it has not taken by then is lost, the exit is not."""
 
@@ -38,6 +51,8 @@ class TelemetrySettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     openobserve_url: str | None = None
+    openobserve_public_url: str | None = None
+    """Where a person's browser finds OpenObserve, if that is not where the services do."""
     openobserve_org: str = "default"
     openobserve_user: str | None = None
     openobserve_password: SecretStr | None = None
@@ -53,12 +68,17 @@ class TelemetrySettings(BaseSettings):
 
     def trace_url(self, trace_id: str, start_us: int, end_us: int) -> str | None:
         """Give OpenObserve's deep link to a trace, times in microseconds since the epoch; None without OpenObserve."""
-        if self.openobserve_url is None:
+        url = self.openobserve_public_url or self.openobserve_url
+        if url is None:
             return None
         return (
-            f"{self.openobserve_url.rstrip('/')}/web/traces/trace-details?stream=default&trace_id={trace_id}"
+            f"{url.rstrip('/')}/web/traces/trace-details?stream=default&trace_id={trace_id}"
             f"&from={start_us}&to={end_us}&org_identifier={self.openobserve_org}"
         )
+
+
+class _Provider(Protocol):
+    def shutdown(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,65 +86,120 @@ class Telemetry:
     """What was set up, so that it can be ended."""
 
     instance: str
-    provider: TracerProvider | None
+    providers: Sequence[_Provider] = ()
 
     def shutdown(self) -> None:
         """Send what is left and stop, in at most FLUSH_SECONDS even where the backend hangs."""
-        if self.provider is None:
-            return
         AioPikaInstrumentor().uninstrument()
-        flushing = threading.Thread(target=self.provider.shutdown, daemon=True)
-        flushing.start()
-        flushing.join(FLUSH_SECONDS)
-        if flushing.is_alive():
-            _log.warning("the telemetry backend did not take the last spans within %.0f s", FLUSH_SECONDS)
+        flushing = [threading.Thread(target=provider.shutdown, daemon=True) for provider in self.providers]
+        for thread in flushing:
+            thread.start()
+        deadline = time.monotonic() + FLUSH_SECONDS
+        for thread in flushing:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in flushing):
+            _log.warning("the telemetry backend did not take the last of the telemetry within %.0f s", FLUSH_SECONDS)
 
 
 def start(service: str, settings: TelemetrySettings, environ: Mapping[str, str] = os.environ) -> Telemetry:
-    """Set the global propagator and, where an exporter is configured, the global tracer provider."""
+    """Set the global propagator and, for each signal that has an exporter, the global provider."""
     resource = _resource(service, settings)
     instance = str(resource.attributes["service.instance.id"])
     propagate.set_global_textmap(GuardedPropagator(_propagator(environ)))
-    exporter = span_exporter(settings, environ)
-    if exporter is None:
+    if _is_off(environ):
+        return Telemetry(instance)
+    if not _has_backend(settings, environ):
         _log.warning(
             "no telemetry backend is configured (OPENOBSERVE_URL or OTEL_EXPORTER_OTLP_ENDPOINT): running untraced"
         )
-        return Telemetry(instance, None)
+        return Telemetry(instance)
+    started: list[_Provider | None] = [
+        _start_metrics(resource, settings, environ),
+        _start_logs(resource, settings, environ),
+    ]
+    # Traces come last: their first account of lost spans goes to the metrics.
+    started.append(_start_traces(resource, settings, environ))
+    return Telemetry(instance, [provider for provider in started if provider is not None])
+
+
+def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> TracerProvider | None:
+    capacity = int(environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or QUEUE_SIZE)
+    lost = LostSpans(capacity)
+    exporter = span_exporter(settings, environ, watching_session(lost))
+    if exporter is None:
+        return None
+    delay = None if environ.get("OTEL_BSP_SCHEDULE_DELAY") else SCHEDULE_DELAY_MS
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(ErrorTypeProcessor())
-    provider.add_span_processor(RedactionProcessor(_batch_processor(exporter, environ)))
+    provider.add_span_processor(RedactionProcessor(WatchedBatchSpanProcessor(exporter, lost, capacity, delay)))
     trace.set_tracer_provider(provider)
+    metrics.observe_lost_spans(lost.by_reason)
     AioPikaInstrumentor().instrument(tracer_provider=ConventionalTracerProvider(provider))
-    return Telemetry(instance, provider)
+    return provider
 
 
-def span_exporter(settings: TelemetrySettings, environ: Mapping[str, str]) -> SpanExporter | None:
-    """Choose the exporter: OTEL_* variables win over OPENOBSERVE_*; None where neither names a backend."""
-    chosen = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or chosen == "none":
+def _start_metrics(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> MeterProvider | None:
+    if _exporter_name(environ, "METRICS") != "otlp":
+        return None
+    exporter = OTLPMetricExporter(**_target(settings, environ, "metrics"))
+    interval = None if environ.get("OTEL_METRIC_EXPORT_INTERVAL") else METRIC_INTERVAL_MS
+    provider = MeterProvider([PeriodicExportingMetricReader(exporter, interval)], resource, shutdown_on_exit=False)
+    set_meter_provider(provider)
+    return provider
+
+
+def _start_logs(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> LoggerProvider | None:
+    if _exporter_name(environ, "LOGS") != "otlp":
+        return None
+    exporter = OTLPLogExporter(**_target(settings, environ, "logs"))
+    provider = LoggerProvider(resource, shutdown_on_exit=False)
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    logs.send_to(provider)
+    return provider
+
+
+def span_exporter(
+    settings: TelemetrySettings, environ: Mapping[str, str], session: requests.Session | None = None
+) -> SpanExporter | None:
+    """Choose the exporter of spans: OTEL_* variables win over OPENOBSERVE_*; None where traces are switched off."""
+    chosen = _exporter_name(environ, "TRACES")
+    if _is_off(environ) or not _has_backend(settings, environ) or chosen == "none":
         return None
     if chosen == "console":
         return ConsoleSpanExporter()
-    if chosen == "otlp" or any(
-        environ.get(name) for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    ):
-        return OTLPSpanExporter()
-    if settings.openobserve_url is None:
-        return None
-    return OTLPSpanExporter(
-        endpoint=f"{settings.openobserve_url.rstrip('/')}/api/{settings.openobserve_org}/v1/traces",
-        headers=settings.openobserve_headers,
-    )
+    return OTLPSpanExporter(**_target(settings, environ, "traces"), session=session)
 
 
-def _batch_processor(exporter: SpanExporter, environ: Mapping[str, str]) -> BatchSpanProcessor:
-    """Make the batch processor with our defaults; None leaves a value to the OTEL_BSP_* variable that names it."""
-    return BatchSpanProcessor(
-        exporter,
-        max_queue_size=None if "OTEL_BSP_MAX_QUEUE_SIZE" in environ else QUEUE_SIZE,
-        schedule_delay_millis=None if "OTEL_BSP_SCHEDULE_DELAY" in environ else SCHEDULE_DELAY_MS,
-    )
+def _is_off(environ: Mapping[str, str]) -> bool:
+    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def _has_backend(settings: TelemetrySettings, environ: Mapping[str, str]) -> bool:
+    return settings.openobserve_url is not None or any(environ.get(name) for name in _NAMES_A_BACKEND)
+
+
+_NAMES_A_BACKEND = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+    "OTEL_TRACES_EXPORTER",
+)
+
+
+def _exporter_name(environ: Mapping[str, str], signal: str) -> str:
+    return environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() or "otlp"
+
+
+def _target(settings: TelemetrySettings, environ: Mapping[str, str], signal: str) -> dict[str, Any]:
+    """Give an OTLP exporter its target; nothing where an OTEL_* variable has it, which the exporter reads itself."""
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
+    if environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get(own) or settings.openobserve_url is None:
+        return {}
+    return {
+        "endpoint": f"{settings.openobserve_url.rstrip('/')}/api/{settings.openobserve_org}/v1/{signal}",
+        "headers": settings.openobserve_headers,
+    }
 
 
 def _propagator(environ: Mapping[str, str]) -> TextMapPropagator:

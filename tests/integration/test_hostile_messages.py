@@ -20,8 +20,8 @@ HOSTILE_HEADERS: dict[str, dict[str, Any]] = {
     "bytes baggage": {"baggage": bytearray(b"\xff")},
     "10 kB baggage": {"baggage": "k=" + "v" * 10_000},
     "hostile tracestate": {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": 3.5},
-    "hostile delivery headers": {"x-published-at-us": "yesterday", "x-attempt": -3, "x-previous-attempt": 9},
-    "huge attempt": {"x-attempt": 2**62, "x-published-at-us": -(2**62)},
+    "hostile delivery headers": {"x-published-at-us": "yesterday", "x-failures": -3, "x-previous-attempt": 9},
+    "huge attempt": {"x-failures": 2**62, "x-published-at-us": -(2**62)},
 }
 
 

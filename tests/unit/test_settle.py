@@ -3,31 +3,40 @@
 import pytest
 
 from inventory_worker.settle import Settlement, settle
-from shared.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable, UnknownVersion, Unroutable
+from shared.errors import (
+    BrokerUnavailable,
+    MalformedMessage,
+    StoreUnavailable,
+    TooManyAttempts,
+    UnknownVersion,
+    Unroutable,
+)
 from shared.telemetry.semconv import DeliveryOutcome
-from shared.topology import MAX_ATTEMPTS, RETRY_DELAYS
+from shared.topology import RETRY_DELAYS
 
+LAST = len(RETRY_DELAYS) - 1
 ACK, RETRY, DEAD = DeliveryOutcome.ACK, DeliveryOutcome.RETRY, DeliveryOutcome.DEAD_LETTER
 
 
 @pytest.mark.parametrize(
-    ("error", "attempt", "expected"),
+    ("error", "failures", "expected"),
     [
-        (None, 1, Settlement(ACK)),
-        (None, MAX_ATTEMPTS + 5, Settlement(ACK)),
-        (Unroutable("nobody"), 1, Settlement(ACK)),
-        (MalformedMessage("bad"), 1, Settlement(DEAD, reason="malformed")),
-        (UnknownVersion("v9"), 1, Settlement(DEAD, reason="unknown_version")),
-        (StoreUnavailable("locked"), 1, Settlement(RETRY, delay=RETRY_DELAYS[0])),
-        (BrokerUnavailable("unconfirmed"), 2, Settlement(RETRY, delay=RETRY_DELAYS[1])),
-        (ValueError("a bug"), 1, Settlement(RETRY, delay=RETRY_DELAYS[0])),
-        (StoreUnavailable("locked"), MAX_ATTEMPTS - 1, Settlement(RETRY, delay=RETRY_DELAYS[-1])),
-        (StoreUnavailable("locked"), MAX_ATTEMPTS, Settlement(DEAD, reason="retries_exhausted")),
-        (ValueError("a bug"), MAX_ATTEMPTS + 1, Settlement(DEAD, reason="retries_exhausted")),
+        (None, 0, Settlement(ACK)),
+        (None, 99, Settlement(ACK)),
+        (Unroutable("nobody"), 0, Settlement(ACK)),
+        (MalformedMessage("bad"), 0, Settlement(DEAD, reason="malformed")),
+        (UnknownVersion("v9"), 0, Settlement(DEAD, reason="unknown_version")),
+        (TooManyAttempts("16"), 0, Settlement(DEAD, reason="too_many_attempts")),
+        (StoreUnavailable("locked"), 0, Settlement(RETRY, delay=RETRY_DELAYS[0])),
+        (BrokerUnavailable("unconfirmed"), 1, Settlement(RETRY, delay=RETRY_DELAYS[1])),
+        (ValueError("a bug"), 0, Settlement(RETRY, delay=RETRY_DELAYS[0])),
+        (StoreUnavailable("locked"), LAST, Settlement(RETRY, delay=RETRY_DELAYS[LAST])),
+        (StoreUnavailable("locked"), LAST + 1, Settlement(DEAD, reason="retries_exhausted")),
+        (ValueError("a bug"), 99, Settlement(DEAD, reason="retries_exhausted")),
     ],
 )
-def test_a_delivery_is_settled_by_this_table(error: Exception | None, attempt: int, expected: Settlement) -> None:
-    assert settle(error, attempt) == expected
+def test_a_delivery_is_settled_by_this_table(error: Exception | None, failures: int, expected: Settlement) -> None:
+    assert settle(error, failures) == expected
 
 
 def test_the_delays_grow() -> None:
