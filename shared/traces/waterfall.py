@@ -17,8 +17,9 @@ from shared.traces.timebar import Axis, bar
 _SERVICE_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
 _REMOTE_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 _ERROR = Style(color="red", bold=True)
-_NAME_CELLS, _BAR_CELLS = 36, 16
+_NAME_CELLS, _BAR_CELLS = 35, 16
 """What the name and the bar get at least before a column is dropped."""
+_SHORT_KIND_CELLS = 4
 _DEEPEST = 6
 """Levels that are indented: deeper ones stay in this column."""
 
@@ -124,7 +125,7 @@ class _Waterfall:
         yield columns.join(
             Text().append(row.prefix, "dim").append(printable(span.name), _ERROR if span.failed else ""),
             Text(printable(span.service), colour),
-            Text(span.kind, "dim"),
+            Text(span.kind[: columns.kind], "dim"),
             Text(milliseconds(span.duration_ns), style),
             bar(axis, span.start_ns, span.end_ns, style, queued_ns=row.queued_ns, swap=swap),
         )
@@ -166,12 +167,12 @@ def _link_line(link: Link, by_id: Mapping[tuple[str, str], Span]) -> str:
 
 
 def _fit(rows: Sequence[_Row], width: int) -> _Columns:
-    """Columns for this width: the kind goes first, then the service, whose colour stays on the bar."""
+    """Columns for this width: the kind gets short first, then the service goes, whose colour stays on the bar."""
     name = max(cell_len(row.prefix) + cell_len(printable(row.span.name)) for row in rows)
     service = min(18, max(7, *(cell_len(printable(row.span.service)) for row in rows)))
     kind = max(4, *(len(row.span.kind) for row in rows))
     ms = max(5, *(len(milliseconds(row.span.duration_ns)) for row in rows))
-    for service_cells, kind_cells in ((service, kind), (service, 0), (0, 0)):
+    for service_cells, kind_cells in ((service, kind), (service, _SHORT_KIND_CELLS), (0, _SHORT_KIND_CELLS), (0, 0)):
         gaps = 2 + bool(service_cells) + bool(kind_cells)
         left = width - service_cells - kind_cells - ms - gaps
         if left >= min(name, _NAME_CELLS) + _BAR_CELLS:

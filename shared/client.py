@@ -1,0 +1,59 @@
+"""A client of the order API, for the command line and the demonstration."""
+
+from typing import Any, NamedTuple, Self
+
+import httpx
+
+
+class ApiError(Exception):
+    """The order API is not there or refuses; the message is one sentence."""
+
+
+class Answer(NamedTuple):
+    """An answer of the order API."""
+
+    status: int
+    body: dict[str, Any]
+    trace_id: str | None
+    """The trace of this very request."""
+
+
+class OrderClient:
+    """Places and reads orders."""
+
+    def __init__(self, url: str, api_key: str | None = None, timeout: float = 30.0) -> None:
+        self._url = url
+        headers = {} if api_key is None else {"X-API-Key": api_key}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def create(self, order_id: str) -> Answer:
+        """Place an order for one unit of the default SKU."""
+        return self._request("POST", "/orders/create", params={"order_id": order_id})
+
+    def submit(self, items: dict[str, int], order_id: str | None = None) -> Answer:
+        """Place an order."""
+        lines = [{"sku": sku, "quantity": quantity} for sku, quantity in items.items()]
+        return self._request("POST", "/orders", json={"order_id": order_id, "items": lines})
+
+    def read(self, order_id: str) -> Answer:
+        """Read an order."""
+        return self._request("GET", f"/orders/{order_id}")
+
+    def _request(self, method: str, path: str, **arguments: Any) -> Answer:
+        try:
+            response = self._http.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            raise ApiError(f"There is no order API at {self._url} ({error}); `make up` starts one.") from error
+        try:
+            body = response.json()
+        except ValueError as error:
+            raise ApiError(
+                f"{self._url} is not an order API: it answered {response.status_code} without JSON."
+            ) from error
+        return Answer(response.status_code, body, response.headers.get("x-trace-id"))

@@ -1,0 +1,1 @@
+"""A small OTLP receiver for where there is no OpenObserve: its ingest paths, bounded memory, JSON and a trace page."""

@@ -1,0 +1,68 @@
+"""The demonstration: it shows what it promises, beside itself too, and leaves nothing running."""
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ORDERS = [str(Path(sys.executable).with_name("orders"))]
+
+
+def _run(directory: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    plain = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENOBSERVE_", "AMQP"))
+    }
+    directory.mkdir(exist_ok=True)
+    return subprocess.run(
+        [*ORDERS, *words],
+        env={**plain, "TMPDIR": str(directory), "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def test_two_demonstrations_side_by_side_both_show_every_outcome_and_a_whole_trace(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda name: _run(tmp_path / name, "demo"), ["a", "b"]))
+
+    for done in both:
+        assert done.returncode == 0, done.stdout + done.stderr
+        for number in range(1, 11):
+            assert re.search(rf"order_id=ORDER{number}\s+200\s+success", done.stdout)
+        assert re.search(r"ORDER11\D.*201\s+out_of_stock", done.stdout)
+        assert re.search(r"again\s+200\s+success", done.stdout)
+        assert re.search(r"ORDER12, worker paused\s+202\s+pending", done.stdout)
+        assert re.search(r"ORDER12, worker back\s+200\s+success", done.stdout)
+        for part in ("creation_context", "reply", "duplicate_of", "batch_member", "late_reply_to"):
+            assert f"↪ {part} →" in done.stdout
+    assert not list(tmp_path.glob("*/*")), "files are left"
+    assert not _processes_that_mention(str(tmp_path)), "processes are left"
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "expected"),
+    [
+        (["show", "X"], {"ORDER_API_URL": "http://127.0.0.1:1"}, "There is no order API at http://127.0.0.1:1"),
+        (["submit", "widget=many"], {}, "is not SKU or SKU=QUANTITY"),
+        (["demo"], {"AMQP_URL": "amqp://guest:guest@127.0.0.1:1/"}, "No broker answers at 127.0.0.1:1 (AMQP_URL)."),
+    ],
+)
+def test_a_failure_is_one_sentence_and_a_non_zero_end(
+    tmp_path: Path, words: list[str], environment: dict[str, str], expected: str
+) -> None:
+    done = _run(tmp_path / "d", *words, **environment)
+
+    assert done.returncode != 0
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _processes_that_mention(text: str) -> list[str]:
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listing.splitlines() if text in line and "ps -eo" not in line]
