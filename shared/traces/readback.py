@@ -1,6 +1,7 @@
-"""Reads a trace back from the embedded receiver."""
+"""Reads a trace back: what every reader does, and the reader for the embedded receiver."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,8 +9,6 @@ from typing import Any, Self
 import httpx
 
 from shared.traces.model import Span, span_from_json
-
-POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,32 @@ class ReadbackError(Exception):
     """The backend did not answer as it should; the message is one sentence."""
 
 
-class TraceReader:
+class Reader(ABC):
+    """Reads traces from wherever they went; a context manager that closes its connection."""
+
+    poll_seconds = 0.1
+
+    def __enter__(self) -> Self:
+        return self
+
+    @abstractmethod
+    def __exit__(self, *_: object) -> None: ...
+
+    @abstractmethod
+    def trace(self, trace_id: str) -> Trace | None:
+        """Read a trace; None while nothing of it has arrived. Raises ReadbackError."""
+
+    def wait_for(self, trace_id: str, is_complete: Callable[[Trace], bool], timeout: float) -> Trace | None:
+        """Read a trace again and again until it is complete; after `timeout` seconds give what there is."""
+        deadline = time.monotonic() + timeout
+        while True:
+            trace = self.trace(trace_id)
+            if (trace is not None and is_complete(trace)) or time.monotonic() > deadline:
+                return trace
+            time.sleep(self.poll_seconds)
+
+
+class TraceReader(Reader):
     """A client of the embedded receiver's JSON interface."""
 
     def __init__(self, url: str, org: str, headers: dict[str, str]) -> None:
@@ -34,9 +58,6 @@ class TraceReader:
         self._client = httpx.Client(
             base_url=f"{url.rstrip('/')}/api/{org}", headers=headers, timeout=5.0, trust_env=False
         )
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
@@ -48,15 +69,6 @@ class TraceReader:
             return None
         spans, linked = ([span_from_json(span) for span in found[part]] for part in ("spans", "linked"))
         return Trace(trace_id, spans, linked)
-
-    def wait_for(self, trace_id: str, is_complete: Callable[[Trace], bool], timeout: float) -> Trace | None:
-        """Read a trace again and again until it is complete; after `timeout` seconds give what there is."""
-        deadline = time.monotonic() + timeout
-        while True:
-            trace = self.trace(trace_id)
-            if (trace is not None and is_complete(trace)) or time.monotonic() > deadline:
-                return trace
-            time.sleep(POLL_SECONDS)
 
     def _get(self, path: str) -> Any:
         try:

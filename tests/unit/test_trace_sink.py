@@ -118,7 +118,7 @@ def test_a_token_of_another_scheme_is_refused(url: str) -> None:
 
 
 def test_health_and_the_page_on_loopback_need_no_login(url: str) -> None:
-    assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{url}/healthz").json() == {"status": "ok", "receiver": "traced-orders"}
     assert httpx.get(url).status_code == 200
 
 
@@ -254,7 +254,7 @@ def test_the_process_tells_its_port_and_ends_well_on_sigterm(tmp_path: Path) -> 
     try:
         port = wait_for(lambda: port_file.read_text() if port_file.exists() else None, seconds=30)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=AUTH) as client:
-            assert client.get("/healthz").json() == {"status": "ok"}
+            assert client.get("/healthz").json() == {"status": "ok", "receiver": "traced-orders"}
             assert post(client, spans_of(1)).status_code == 200
             process.terminate()
             assert process.wait(timeout=10) == 0

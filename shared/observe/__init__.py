@@ -1,0 +1,1 @@
+"""OpenObserve provisioned through its API: the dashboard, the alert, and the commands that set them up."""

@@ -1,0 +1,154 @@
+"""A stand-in for OpenObserve over real HTTP: it refuses what the real one refuses, and stores what it stores.
+
+Written after the sources of OpenObserve (v0.91 to v0.92.2): ingestion of traces and metrics, search, dashboards of version 8
+with their checks, templates, destinations with the guard against private addresses, and alerts of the second API. It does not
+evaluate PromQL and alerts, and draws nothing.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from shared.local.trace_sink.ingest import PROTOBUF
+from tests.browser.receiver import serving
+from tests.openobserve_store import OpenObserveStandIn, Refused
+
+USER, PASSWORD = "root@example.com", "Traced-orders-1"
+
+
+@contextmanager
+def openobserve(*, allow_loopback: bool = True) -> Iterator[OpenObserveStandIn]:
+    """Run one on a free port."""
+    standin = OpenObserveStandIn(allow_loopback=allow_loopback)
+    with serving(_app(standin)) as url:
+        standin.url = url
+        yield standin
+
+
+def _app(standin: OpenObserveStandIn) -> Starlette:
+    expected = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    ingested = {
+        "traces": standin.ingest_traces,
+        "metrics": standin.ingest_metrics,
+        "logs": ExportLogsServiceRequest.FromString,
+    }
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ingest(request: Request) -> Response:
+        if request.headers.get("content-type") != PROTOBUF:
+            raise Refused(400, "Bad Request")
+        assert "content-encoding" not in request.headers, "the stand-in does not unpack"
+        try:
+            ingested[request.path_params["signal"]](await request.body())
+        except DecodeError as error:
+            raise Refused(400, f"Invalid proto: {error}") from error
+        return Response(b"", media_type=PROTOBUF)
+
+    async def search(request: Request) -> Response:
+        if request.query_params.get("type") != "traces":
+            raise Refused(400, "Search stream not found: default", 20002)
+        hits = standin.search((await request.json())["query"])
+        return JSONResponse({"took": 1, "hits": hits, "total": len(hits), "from": 0, "size": len(hits)})
+
+    async def streams(request: Request) -> Response:
+        assert request.query_params["type"] == "traces"
+        return JSONResponse({"list": [{"name": "default", "stream_type": "traces"}] if standin.rows else []})
+
+    async def dashboards(request: Request) -> Response:
+        if request.method == "POST":
+            body = await request.json()
+            standin.writes.append("POST dashboards")
+            return JSONResponse(standin.put_dashboard(str(7_000_000 + len(standin.dashboards)), body, None))
+        listed = [
+            {"dashboard_id": identifier, "title": stored["v8"]["title"], "hash": stored["hash"], "version": 8}
+            for identifier, stored in standin.dashboards.items()
+        ]
+        return JSONResponse({"dashboards": listed})
+
+    async def dashboard(request: Request) -> Response:
+        identifier = request.path_params["id"]
+        if identifier not in standin.dashboards:
+            raise Refused(404, "Dashboard not found")
+        if request.method == "GET":
+            return JSONResponse(standin.dashboards[identifier])
+        standin.writes.append("PUT dashboards")
+        return JSONResponse(standin.put_dashboard(identifier, await request.json(), request.query_params.get("hash")))
+
+    async def named(request: Request) -> Response:
+        kind, name = request.path_params["kind"], request.path_params.get("name")
+        kept = standin.templates if kind == "templates" else standin.destinations
+        if request.method == "GET":
+            if name not in kept:
+                raise Refused(404, f"{kind} not found")
+            return JSONResponse(kept[name])
+        body = await request.json()
+        if kind == "destinations":
+            standin.check_destination(body)
+        if (request.method == "POST") is (body["name"] in kept):
+            raise Refused(400 if request.method == "POST" else 404, "it exists already, or does not")
+        kept[body["name"]] = body
+        standin.writes.append(f"{request.method} {kind}")
+        return JSONResponse({"code": 200, "message": "saved"})
+
+    async def alerts(request: Request) -> Response:
+        if request.method == "POST":
+            body = await request.json()
+            standin.check_alert(body)
+            identifier = f"2tMzJ7eUhJKENHwT9QQmL3yG{len(standin.alerts):03}"
+            standin.alerts[identifier] = {**body, "id": identifier, "owner": USER, "last_triggered_at": None}
+            standin.writes.append("POST alerts")
+            return JSONResponse({"code": 200, "message": "Alert saved", "id": identifier})
+        listed = [{"alert_id": identifier, "name": alert["name"]} for identifier, alert in standin.alerts.items()]
+        return JSONResponse({"list": listed})
+
+    async def alert(request: Request) -> Response:
+        identifier = request.path_params["id"]
+        if identifier not in standin.alerts:
+            raise Refused(404, "Alert not found")
+        if request.method == "PUT":
+            body = await request.json()
+            standin.check_alert(body)
+            standin.alerts[identifier] = {**body, "id": identifier}
+            standin.writes.append("PUT alerts")
+        return JSONResponse(standin.alerts[identifier])
+
+    def guarded(handler: Any) -> Any:
+        async def handle(request: Request) -> Response:
+            if request.headers.get("authorization") != expected:
+                return Response("Unauthorized Access", 401)
+            try:
+                answer: Response = await handler(request)
+            except Refused as refused:
+                return refused.answer
+            return answer
+
+        return handle
+
+    v1, v2 = "/api/default", "/api/v2/default"
+    routes = [
+        (f"{v1}/v1/{{signal}}", ingest, ["POST"]),
+        (f"{v1}/_search", search, ["POST"]),
+        (f"{v1}/streams", streams, ["GET"]),
+        (f"{v1}/dashboards", dashboards, ["GET", "POST"]),
+        (f"{v1}/dashboards/{{id}}", dashboard, ["GET", "PUT"]),
+        (f"{v1}/alerts/{{kind}}", named, ["POST"]),
+        (f"{v1}/alerts/{{kind}}/{{name}}", named, ["GET", "PUT"]),
+        (f"{v2}/alerts", alerts, ["GET", "POST"]),
+        (f"{v2}/alerts/{{id}}", alert, ["GET", "PUT"]),
+    ]
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            *(Route(path, guarded(handler), methods=methods) for path, handler, methods in routes),
+        ]
+    )
