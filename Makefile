@@ -11,7 +11,7 @@ for candidate in "$$PYTHON" python3.13 python3.12 python3.11 python3 python; do 
     && { echo "$$candidate"; break; }; done
 endef
 
-.PHONY: help demo up test check format lock clean
+.PHONY: help demo up scenarios test check format torture bench bench-quick lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ demo: .venv/runtime ## run everything once: broker, services, receiver, a dozen 
 up: .venv/runtime ## leave it all running, with the trace page, until Ctrl-C
 	@$(BIN)/orders up
 
+scenarios: .venv/runtime ## eight orders in real trouble, and the traces they leave
+	@$(BIN)/orders scenarios $(ARGS)
+
 test: .venv/dev ## every test, against a real RabbitMQ
 	@$(BIN)/pytest $(ARGS)
 
@@ -44,6 +47,15 @@ check: .venv/dev ## lint, format, types and import directions
 
 format: .venv/dev ## put the code in its format
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+torture: .venv/dev ## kill workers, APIs, broker and connections for minutes, and account for every order
+	@$(BIN)/python -m tests.torture $(ARGS)
+
+bench: .venv/dev ## measure this system beside two others, in turns (a quarter of an hour)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: .venv/dev ## the same in two minutes
+	@$(BIN)/python -m benchmarks --quick
 
 lock: .venv/uv ## compile the pins anew
 	@for part in "-o requirements.lock" "--extra dev -o requirements-dev.lock"; do \

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,23 @@ from rich.text import Text
 
 from shared import dead_letters
 from shared.client import Answer, ApiError, OrderClient
+from shared.commands import load as load_command
+from shared.commands import observe as observe_command
+from shared.commands import scenarios as scenarios_command
+from shared.commands import watch as watch_command
+from shared.commands.options import (
+    AMQP_URL,
+    API_URL,
+    TRACES_URL,
+    AmqpUrl,
+    Api,
+    ApiKey,
+    AsJson,
+    Items,
+    examples,
+    read_item,
+)
+from shared.consumption import WatchError
 from shared.dead_letters import DeadLetter, DeadLetterError
 from shared.local import demo as demonstration
 from shared.local.rabbitmq import BrokerError
@@ -22,24 +41,28 @@ from shared.local.stack import LOCAL_PASSWORD, LOCAL_USER, StackError, running_s
 from shared.settings import load_environment
 from shared.telemetry.setup import TelemetrySettings
 from shared.telemetry.setup import start as start_telemetry
-from shared.traces.readback import ReadbackError, TraceReader, is_whole
+from shared.traces.model import span_to_json
+from shared.traces.openobserve import open_reader
+from shared.traces.readback import ReadbackError, is_whole
 from shared.traces.waterfall import printable, svg, waterfall
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Place orders, follow their traces, run the whole system.",
+    epilog=examples(
+        "orders demo # everything once, from nothing",
+        "orders up # everything, until Ctrl-C",
+        "orders submit widget=2 gadget",
+        "orders trace ORDER1",
+        "orders watch",
+    )
+    + "\n\nIt ends with 0 when all went well, 1 when something failed or is not there (one sentence on standard error says "
+    "what), 2 for a command that was not understood, and 130 after Ctrl-C.",
 )
 console = Console(highlight=False)
 
-Api = Annotated[str, typer.Option("--api", envvar="ORDER_API_URL", help="Where the order API is.")]
-ApiKey = Annotated[
-    str | None, typer.Option("--api-key", envvar="ORDER_API_KEY", help="Its key, where it asks for one.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 OrderId = Annotated[str, typer.Argument(help="The order's id.", metavar="ORDER_ID")]
-API_URL = "http://127.0.0.1:8000"
-TRACES_URL = "http://127.0.0.1:5080"
 
 
 @app.command()
@@ -60,15 +83,24 @@ def up() -> None:
         console.print(f"  logs      {stack.logs}\n")
         api = "" if stack.api_url == API_URL else f" --api {stack.api_url}"
         console.print(f'  curl -X POST "{stack.api_url}/orders/create?order_id=ORDER1"')
-        console.print(f"  .venv/bin/orders trace ORDER1{api}\n\nCtrl-C ends it all.")
+        console.print(f"  .venv/bin/orders trace ORDER1{api}", soft_wrap=True)
+        console.print(f"  .venv/bin/orders watch{watch_command.options_for(stack)}\n", soft_wrap=True)
+        console.print("Ctrl-C ends it all.")
         while stack.api.exit_status is None and stack.worker.exit_status is None:
             time.sleep(0.2)
         raise StackError(f"A service has ended by itself; its log is in {stack.logs}.")
 
 
-@app.command()
+app.command(epilog=load_command.EXAMPLES)(load_command.load)
+app.command(epilog=watch_command.EXAMPLES)(watch_command.watch)
+app.command(epilog=scenarios_command.EXAMPLES)(scenarios_command.scenarios)
+
+
+@app.command(
+    epilog=examples("orders submit widget=2 gadget", "orders submit --id ORDER1 widget # again: the same order")
+)
 def submit(
-    items: Annotated[list[str], typer.Argument(help="What to order, as SKU or SKU=QUANTITY.", metavar="SKU[=N]...")],
+    items: Items,
     order_id: Annotated[
         str | None, typer.Option("--id", help="An id of your own; the same id again is the same order.")
     ] = None,
@@ -76,19 +108,25 @@ def submit(
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Place an order: `orders submit widget=2 gadget`."""
+    """Place an order and show what became of it."""
     with OrderClient(api, api_key) as client:
-        _show(client.submit(dict(map(_item, items)), order_id), as_json)
+        _show(client.submit(dict(map(read_item, items)), order_id), as_json)
 
 
-@app.command()
+@app.command(epilog=examples("orders show ORDER1", "orders show ORDER1 --json | jq -r .status"))
 def show(order_id: OrderId, api: Api = API_URL, as_json: AsJson = False) -> None:
     """Show an order."""
     with OrderClient(api) as client:
         _show(client.read(order_id), as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "orders trace ORDER1",
+        "orders trace ORDER1 --svg order1.svg # a picture",
+        "orders trace ORDER1 --json | jq '.spans[].name'",
+    )
+)
 def trace(
     order_id: OrderId,
     api: Api = API_URL,
@@ -110,23 +148,24 @@ def trace(
     trace_id = answer.body["trace_id"]
     if trace_id is None:
         raise ApiError(f"Order {order_id} was placed untraced.")
-    with TraceReader(url, settings.openobserve_org, settings.openobserve_headers) as reader:
+    came_in = datetime.fromisoformat(answer.body["created_at"])
+    with open_reader(url, settings.openobserve_org, settings.openobserve_headers, came_in) as reader:
         found = reader.wait_for(trace_id, is_whole, timeout=5.0)
     if found is None:
         raise ReadbackError(f"{url} has no trace {trace_id}.")
     if svg_file is not None:
         svg_file.write(svg(found.spans, found.linked))
     elif as_json:
-        _print_json({"trace_id": trace_id, "spans": [span.name for span in found.spans]})
+        spans, linked = ([span_to_json(span) for span in part] for part in (found.spans, found.linked))
+        _print_json({"trace_id": trace_id, "spans": spans, "linked": linked})
     else:
         console.print(waterfall(found.spans, found.linked))
 
 
 letters = typer.Typer(no_args_is_help=True, help="Look at dead letters, send them in again, or drop them.")
 app.add_typer(letters, name="dead-letters")
+app.add_typer(observe_command.app, name="observe")
 
-AmqpUrl = Annotated[str, typer.Option("--amqp-url", envvar="AMQP_URL", help="Where the broker is.")]
-AMQP_URL = "amqp://guest:guest@127.0.0.1:5672/"
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many to look at, oldest first.")]
 Ids = Annotated[
     list[str] | None, typer.Argument(help="Ids of dead letters, or the beginnings of them.", metavar="ID...")
@@ -134,7 +173,7 @@ Ids = Annotated[
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 
 
-@letters.command("list")
+@letters.command("list", epilog=examples("orders dead-letters list --limit 20"))
 def list_dead_letters(amqp_url: AmqpUrl = AMQP_URL, limit: Limit = 100, as_json: AsJson = False) -> None:
     """List the dead letters, oldest first."""
     found = asyncio.run(dead_letters.find(amqp_url, limit))
@@ -160,7 +199,7 @@ def list_dead_letters(amqp_url: AmqpUrl = AMQP_URL, limit: Limit = 100, as_json:
         console.print(table)
 
 
-@letters.command("show")
+@letters.command("show", epilog=examples("orders dead-letters show 3f2a"))
 def show_dead_letter(
     letter_id: Annotated[str, typer.Argument(help="Its id, or the beginning of it.", metavar="ID")],
     amqp_url: AmqpUrl = AMQP_URL,
@@ -179,7 +218,7 @@ def show_dead_letter(
     raise DeadLetterError(f"There is no dead letter {letter_id}.")
 
 
-@letters.command("replay")
+@letters.command("replay", epilog=examples("orders dead-letters replay 3f2a 77c0", "orders dead-letters replay --all"))
 def replay_dead_letters(
     ids: Ids = None, every: All = False, amqp_url: AmqpUrl = AMQP_URL, limit: Limit = 1000, as_json: AsJson = False
 ) -> None:
@@ -191,7 +230,7 @@ def replay_dead_letters(
         telemetry.shutdown()
 
 
-@letters.command("drop")
+@letters.command("drop", epilog=examples("orders dead-letters drop 3f2a"))
 def drop_dead_letters(
     ids: Ids = None, every: All = False, amqp_url: AmqpUrl = AMQP_URL, limit: Limit = 1000, as_json: AsJson = False
 ) -> None:
@@ -218,13 +257,6 @@ def _tell(done: str, found: list[DeadLetter], as_json: bool) -> None:
         )
 
 
-def _item(text: str) -> tuple[str, int]:
-    sku, _, quantity = text.partition("=")
-    if not sku or (quantity and not quantity.isdecimal()):
-        raise typer.BadParameter(f"{text!r} is not SKU or SKU=QUANTITY")
-    return sku, int(quantity or 1)
-
-
 def _show(answer: Answer, as_json: bool) -> None:
     _require_success(answer)
     if as_json:
@@ -248,9 +280,11 @@ def _print_json(value: Any) -> None:
 def main() -> None:
     """Run the command line; a failure is one sentence on standard error and exit code 1."""
     load_environment()
+    # The AMQP client logs at length what is told here in a sentence.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     try:
         app()
-    except (ApiError, BrokerError, DeadLetterError, ReadbackError, StackError) as error:
+    except (ApiError, BrokerError, DeadLetterError, ReadbackError, StackError, WatchError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """A client of the order API, for the command line and the demonstration."""
 
+import time
 from typing import Any, NamedTuple, Self
 
 import httpx
@@ -44,6 +45,15 @@ class OrderClient:
     def read(self, order_id: str) -> Answer:
         """Read an order."""
         return self._request("GET", f"/orders/{order_id}")
+
+    def wait_while(self, order_id: str, status: str, timeout: float) -> Answer:
+        """Read an order again and again until it has another status; raises ApiError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while (answer := self.read(order_id)).body.get("status") == status:
+            if time.monotonic() > deadline:
+                raise ApiError(f"Order {order_id} is still {status} after {timeout:.0f} s.")
+            time.sleep(0.05)
+        return answer
 
     def _request(self, method: str, path: str, **arguments: Any) -> Answer:
         try:

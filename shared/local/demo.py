@@ -1,10 +1,6 @@
 """The demonstration: real orders against a real stack, every answer, and the traces they leave."""
 
-import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +8,6 @@ from rich.text import Text
 
 from shared.client import Answer, OrderClient
 from shared.local.stack import Stack, StackError, running_stack
-from shared.telemetry.setup import TelemetrySettings
 from shared.traces.readback import Trace, TraceReader, is_whole
 from shared.traces.waterfall import waterfall
 
@@ -53,10 +48,10 @@ def _submit_orders(console: Console, client: OrderClient, stack: Stack) -> tuple
         _add(table, f"POST /orders/create?order_id={order_id}", answer)
     _add(table, "POST /orders  ORDER11: 5 x gadget", client.submit({"gadget": 5}, "ORDER11"))
     _add(table, "POST /orders/create?order_id=ORDER10 again", client.create("ORDER10"))
-    with _paused(stack.worker.pid):
+    with stack.worker.paused():
         late = client.submit({"widget": 1}, "ORDER12")
         _add(table, "POST /orders  ORDER12, worker paused", late)
-    _add(table, "GET  /orders/ORDER12, worker back", _wait_for_outcome(client, "ORDER12"))
+    _add(table, "GET  /orders/ORDER12, worker back", client.wait_while("ORDER12", "pending", OUTCOME_SECONDS))
     console.print(table)
     return orders[-1][1], late
 
@@ -69,31 +64,8 @@ def _add(table: Table, request: str, answer: Answer) -> None:
     table.add_row(request, str(answer.status), Text(status, style), (answer.trace_id or "")[:8])
 
 
-@contextmanager
-def _paused(pid: int) -> Iterator[None]:
-    """Stop a process as a debugger or an overloaded machine would, and let it go on."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-def _wait_for_outcome(client: OrderClient, order_id: str) -> Answer:
-    deadline = time.monotonic() + OUTCOME_SECONDS
-    while True:
-        answer = client.read(order_id)
-        if answer.body.get("status") != "pending":
-            return answer
-        if time.monotonic() > deadline:
-            raise StackError(f"{order_id} has no outcome after {OUTCOME_SECONDS:.0f} s.")
-        time.sleep(0.05)
-
-
 def _show_traces(console: Console, stack: Stack, tenth: Answer, late: Answer) -> None:
-    settings = TelemetrySettings.model_validate(
-        {name.lower(): value for name, value in stack.environment.items() if name.startswith("OPENOBSERVE_")}
-    )
+    settings = stack.telemetry
     with TraceReader(stack.traces_url, settings.openobserve_org, settings.openobserve_headers) as reader:
         for title, answer in (
             ("One order, one trace: ORDER10 through API, queue, worker, reply queue and back", tenth),

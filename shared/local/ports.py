@@ -10,18 +10,20 @@ LOOPBACK = "127.0.0.1"
 _FIRST, _LAST = 10240, 32000
 
 
-def claim_port() -> socket.socket:
+def claim_port(usual: int | None = None) -> socket.socket:
     """Claim a free TCP port on loopback and return the claim, which ends when it is closed or its process dies.
 
-    The claim is the UDP port of the same number: it keeps every other claimant away, and leaves the TCP port free for
-    the server that is started on it. `port_of` reads the number.
+    `usual` is taken where it is free, else any port. The claim is the UDP port of the same number: it keeps every other
+    claimant away, and leaves the TCP port free for the server that is started on it. `port_of` reads the number.
     """
-    for _ in range(200):
-        port = _FIRST + secrets.randbelow(_LAST - _FIRST)
+    for attempt in range(200):
+        port = _FIRST + secrets.randbelow(_LAST - _FIRST) if usual is None or attempt else usual
         claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             claim.bind((LOOPBACK, port))
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                # As servers do: else connections that have just ended make a port look taken.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((LOOPBACK, port))
         except OSError:
             claim.close()

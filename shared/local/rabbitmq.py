@@ -76,11 +76,16 @@ def choose_way(amqp_url: str | None, machine: Machine) -> Way:
 
 @contextlib.contextmanager
 def obtain_broker(
-    amqp_url: str | None = None, *, say: Callable[[str], None] = lambda _: None, machine: Machine | None = None
+    amqp_url: str | None = None,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    machine: Machine | None = None,
+    usual_ports: bool = False,
 ) -> Iterator[Broker]:
     """Yield a broker that accepts connections, and end it afterwards where it was started here.
 
-    `amqp_url` (one URL, or several with commas) is used as it is. Progress goes to `say`. Raises BrokerError.
+    `amqp_url` (one URL, or several with commas) is used as it is. Progress goes to `say`. A private node takes the
+    `usual_ports`, 5672 and 15672, where they are free. Raises BrokerError.
     """
     way = choose_way(amqp_url, machine or Machine())
     if way is Way.GIVEN:
@@ -93,7 +98,7 @@ def obtain_broker(
     else:
         if way is Way.INSTALL:
             say("installing rabbitmq-server with apt-get ...")
-        node = PrivateNode(server=ensure_server())
+        node = PrivateNode(server=ensure_server(), usual_ports=usual_ports)
         description = f"a private RabbitMQ {node.server.version}"
         say(f"starting {description} ...")
         with node:

@@ -19,7 +19,8 @@ class PrivateNode:
     """A RabbitMQ node that belongs to this process alone; a context manager, or `start` and `stop`.
 
     `root` takes the server of another Debian tree, through chroot (as root only). `config` adds lines to rabbitmq.conf.
-    The user is guest with the password guest. The `name` of a cluster's member is one of the cluster's names.
+    The user is guest with the password guest. The `name` of a cluster's member is one of the cluster's names. `usual_ports`
+    takes 5672 and 15672 where they are free.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class PrivateNode:
         config: Mapping[str, str] | None = None,
         name: str = "orders",
         cluster: Cluster | None = None,
+        usual_ports: bool = False,
     ) -> None:
         found = server or find_server(root or Path("/"))
         if found is None:
             raise BrokerError(f"There is no RabbitMQ server in {root or 'the usual places'}.")
         self.server = found
+        self._usual_ports = (5672, 15672) if usual_ports else (None, None)
         self._config = NodeConfig(name, management, dict(config or {}), cluster)
         self._held = contextlib.ExitStack()  # the directory and the claims on the ports, for as long as it is started
         self._directory: Path | None = None
@@ -89,7 +92,9 @@ class PrivateNode:
         self._directory = Path(tempfile.mkdtemp(prefix="traced-orders-rabbitmq-", dir=temporary)).resolve()
         self._held.callback(shutil.rmtree, self._directory, ignore_errors=True)
         try:
-            amqp, management, distribution, epmd = (port_of(self._held.enter_context(claim_port())) for _ in range(4))
+            amqp, management, distribution, epmd = (
+                port_of(self._held.enter_context(claim_port(usual))) for usual in (*self._usual_ports, None, None)
+            )
             cluster = self._config.cluster
             self._ports = Ports(amqp, management, distribution, epmd=cluster.epmd_port if cluster else epmd)
             self._config.write(self._directory, self._ports)

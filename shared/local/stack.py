@@ -2,29 +2,24 @@
 
 import contextlib
 import os
-import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
-from shared.local.guarded_process import GuardedProcess
 from shared.local.ports import LOOPBACK, claim_port, port_of
 from shared.local.rabbitmq import Broker, obtain_broker
+from shared.local.service_process import ServiceProcess, StackError
+from shared.telemetry.setup import TelemetrySettings
+
+__all__ = ["LOCAL_PASSWORD", "LOCAL_USER", "START_SECONDS", "Say", "Stack", "StackError", "running_stack"]
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 LOCAL_USER, LOCAL_PASSWORD = "root@example.com", "Traced-orders-1"
 
 Say = Callable[[str], None]
-
-
-class StackError(Exception):
-    """Something did not start; the message is one sentence for the person who started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +34,32 @@ class Stack:
     broker: Broker
     environment: Mapping[str, str]
     logs: Path
-    api: GuardedProcess
-    worker: GuardedProcess
+    api: ServiceProcess
+    worker: ServiceProcess
+    worker_database: Path
+    """The SQLite file of the worker, for who wants to get in its way."""
+
+    @property
+    def telemetry(self) -> TelemetrySettings:
+        """Where the services send their telemetry."""
+        return TelemetrySettings.model_validate(
+            {name.lower(): value for name, value in self.environment.items() if name.startswith("OPENOBSERVE_")}
+        )
 
 
 @contextlib.contextmanager
 def running_stack(say: Say, *, usual_ports: bool, overrides: Mapping[str, str] | None = None) -> Iterator[Stack]:
     """Run everything while the context lasts; raises StackError or BrokerError.
 
-    `usual_ports` takes 8000, 8001 and 5080 where they are free. AMQP_URL and OPENOBSERVE_URL name a broker and a backend to
-    use instead of new ones. `overrides` are environment variables for both services.
+    `usual_ports` takes 8000, 8001 and 5080, and for a private broker 5672 and 15672, where they are free. AMQP_URL and
+    OPENOBSERVE_URL name a broker and a backend to use instead of new ones. `overrides` are environment variables for both
+    services.
     """
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="traced-orders-")))
-        ports = [stack.enter_context(_port(port if usual_ports else None)) for port in (8000, 8001, 5080)]
-        broker = stack.enter_context(obtain_broker(os.environ.get("AMQP_URL"), say=say))
+        claims = [stack.enter_context(claim_port(port if usual_ports else None)) for port in (8000, 8001, 5080)]
+        ports = [port_of(claim) for claim in claims]
+        broker = stack.enter_context(obtain_broker(os.environ.get("AMQP_URL"), say=say, usual_ports=usual_ports))
         environment = {**os.environ, **(overrides or {}), "AMQP_URL": broker.amqp_url, "PYTHONUNBUFFERED": "1"}
         is_embedded = not environment.get("OPENOBSERVE_URL") and not environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
         launch = _Launcher(stack, directory, environment)
@@ -77,6 +83,7 @@ def running_stack(say: Say, *, usual_ports: bool, overrides: Mapping[str, str] |
                 f"http://{LOOPBACK}:{ports[2]}/healthz",
             )
         say("starting the order API and the inventory worker ...")
+        worker_database = directory / "inventory.db"
         worker = launch(
             "inventory-worker",
             ["inventory_worker"],
@@ -84,7 +91,7 @@ def running_stack(say: Say, *, usual_ports: bool, overrides: Mapping[str, str] |
             {
                 "INVENTORY_WORKER_HOST": LOOPBACK,
                 "INVENTORY_WORKER_PORT": str(ports[1]),
-                "DATABASE_URL": f"sqlite:///{directory}/inventory.db",
+                "DATABASE_URL": f"sqlite:///{worker_database}",
             },
         )
         api = launch(
@@ -108,67 +115,35 @@ def running_stack(say: Say, *, usual_ports: bool, overrides: Mapping[str, str] |
             logs=directory,
             api=api,
             worker=worker,
+            worker_database=worker_database,
         )
 
 
 class _Launcher:
-    """Starts processes that end in the reverse order, and waits for them all at once."""
+    """Starts services that end in the reverse order, and waits for them all at once."""
 
     def __init__(self, stack: contextlib.ExitStack, directory: Path, environment: Mapping[str, str]) -> None:
         self._stack = stack
         self._directory = directory
         self._environment = environment
-        self._starting: dict[str, tuple[GuardedProcess, str]] = {}
+        self._starting: list[ServiceProcess] = []
 
     def __call__(
         self, name: str, module: list[str], ready_url: str, environment: Mapping[str, str] | None = None
-    ) -> GuardedProcess:
-        process = GuardedProcess(
-            [sys.executable, "-m", *module],
+    ) -> ServiceProcess:
+        service = ServiceProcess(
+            name,
+            module,
+            ready_url=ready_url,
             env={**self._environment, **(environment or {})},
             log=self._directory / f"{name}.log",
         )
-        self._stack.callback(process.end, grace=STOP_SECONDS)
-        self._starting[name] = process, ready_url
-        return process
+        service.start()
+        self._stack.callback(service.end, grace=STOP_SECONDS)
+        self._starting.append(service)
+        return service
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        for name, (process, url) in self._starting.items():
-            while not _is_ready(url):
-                if process.exit_status is not None:
-                    raise StackError(f"The {name} ended while it was starting: {self._last_line(name)}")
-                if time.monotonic() > deadline:
-                    raise StackError(f"The {name} is not ready after {START_SECONDS:.0f} s: {self._last_line(name)}")
-                time.sleep(0.05)
-
-    def _last_line(self, name: str) -> str:
-        lines = (self._directory / f"{name}.log").read_text(errors="replace").splitlines()
-        return lines[-1][:500] if lines else "it said nothing"
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5.0, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-@contextlib.contextmanager
-def _port(usual: int | None) -> Iterator[int]:
-    """Give the usual port where it is free, else one that no other process of ours takes meanwhile."""
-    if usual is not None and _is_free(usual):
-        yield usual
-        return
-    with claim_port() as claim:
-        yield port_of(claim)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
+        for service in self._starting:
+            service.wait_until_ready(max(0.0, deadline - time.monotonic()))

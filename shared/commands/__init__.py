@@ -1,0 +1,1 @@
+"""Commands of `orders` that need more than a function each."""
