@@ -11,10 +11,12 @@ from inventory_worker.stock_store import SqlStockStore
 from shared.http import problem
 from shared.messages import ID_PATTERN
 
-router = APIRouter(tags=["inventory"])
-_NOT_FOUND: dict[int | str, dict[str, Any]] = {
-    404: {"description": "no such SKU", "content": {"application/problem+json": {}}}
-}
+_PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
+_NOT_VALID: dict[int | str, dict[str, Any]] = {422: {"description": "the input is not valid", **_PROBLEM}}
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "no such SKU", **_PROBLEM}}
+_TOO_LARGE: dict[int | str, dict[str, Any]] = {413: {"description": "the body is too large", **_PROBLEM}}
+
+router = APIRouter(tags=["inventory"], responses={503: {"description": "the database is not available", **_PROBLEM}})
 
 
 class LevelIn(BaseModel):
@@ -32,7 +34,7 @@ class Level(BaseModel):
     available: int
 
 
-def _store(request: Request) -> SqlStockStore:
+async def _store(request: Request) -> SqlStockStore:
     store: SqlStockStore = request.state.store
     return store
 
@@ -48,7 +50,7 @@ async def read_inventory(store: Store) -> Response:
     return JSONResponse([{"sku": sku, "available": available} for sku, available in levels.items()])
 
 
-@router.get("/inventory/{sku}", response_model=Level, responses=_NOT_FOUND)
+@router.get("/inventory/{sku}", response_model=Level, responses=_NOT_FOUND | _NOT_VALID)
 async def read_level(sku: Sku, store: Store) -> Response:
     """Show one stock level."""
     levels = await store.levels()
@@ -57,7 +59,7 @@ async def read_level(sku: Sku, store: Store) -> Response:
     return JSONResponse({"sku": sku, "available": levels[sku]})
 
 
-@router.put("/inventory/{sku}", response_model=Level)
+@router.put("/inventory/{sku}", response_model=Level, responses=_NOT_VALID | _TOO_LARGE)
 async def set_level(sku: Sku, level: LevelIn, store: Store) -> Response:
     """Set a stock level, of a SKU known or new."""
     await store.set_level(sku, level.available)

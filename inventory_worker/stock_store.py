@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Connection,
     Double,
     MetaData,
     Table,
@@ -20,7 +21,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inventory_worker.stock import Verdict, decide, quantities
 from shared.database import Database, GroupCommit, insert_for
@@ -44,11 +44,11 @@ decisions = Table(
 )
 
 
-async def put_initial_stock(connection: AsyncConnection, initial: Mapping[str, int]) -> None:
+def put_initial_stock(connection: Connection, initial: Mapping[str, int]) -> None:
     """Give SKUs that were never seen before their first level."""
     rows = [{"sku": sku, "available": available} for sku, available in sorted(initial.items())]
     if rows:
-        await connection.execute(insert_for(connection)(stock).on_conflict_do_nothing(), rows)
+        connection.execute(insert_for(connection, stock).on_conflict_do_nothing(), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,6 @@ class SqlStockStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._insert = insert_for(database.writer)
         self._commits = GroupCommit[Reservation, Decision](database, "commit reservations", self._apply)
 
     @asynccontextmanager
@@ -88,29 +87,32 @@ class SqlStockStore:
 
     async def find_verdict(self, order_id: str) -> Verdict | None:
         """Find what was decided on an order."""
-        async with self._database.read() as connection:
-            found = await self._find_decisions(connection, {order_id})
+        found = await self._database.read(lambda connection: _find_decisions(connection, {order_id}))
         return found[order_id].verdict if order_id in found else None
 
     async def levels(self) -> dict[str, int]:
         """Read every stock level."""
-        async with self._database.read() as connection:
-            found = await connection.execute(select(stock.c.sku, stock.c.available).order_by(stock.c.sku))
-            return {row.sku: row.available for row in found}
+        every = select(stock.c.sku, stock.c.available).order_by(stock.c.sku)
+        return await self._database.read(
+            lambda connection: {row.sku: row.available for row in connection.execute(every)}
+        )
 
     async def set_level(self, sku: str, available: int) -> None:
         """Set a stock level, of a SKU known or new."""
-        setting = self._insert(stock).values(sku=sku, available=available)
-        async with self._database.transaction() as connection:
-            await connection.execute(
+
+        def set_it(connection: Connection) -> None:
+            setting = insert_for(connection, stock).values(sku=sku, available=available)
+            connection.execute(
                 setting.on_conflict_do_update(index_elements=[stock.c.sku], set_={"available": available})
             )
 
-    async def _apply(self, connection: AsyncConnection, batch: Sequence[Reservation]) -> Sequence[Decision]:
+        await self._database.write(set_it)
+
+    def _apply(self, connection: Connection, batch: Sequence[Reservation]) -> Sequence[Decision]:
         # The rows of the stock are locked before the decisions are read: of two workers that hold the same order, the
         # second then sees the decision of the first. In one order, so that no two lock each other out.
-        available = await self._lock_levels(connection, {item.sku for each in batch for item in each.check.items})
-        decided = await self._find_decisions(connection, {each.check.order_id for each in batch})
+        available = _lock_levels(connection, {item.sku for each in batch for item in each.check.items})
+        decided = _find_decisions(connection, {each.check.order_id for each in batch})
         taken: Counter[str] = Counter()
         answers: list[Decision] = []
         recorded: list[dict[str, Any]] = []
@@ -127,36 +129,39 @@ class SqlStockStore:
                 answers.append(Decision(verdict, each.traceparent, is_new=True))
             else:
                 answers.append(decided[order_id])
-        await self._write(connection, taken, recorded)
+        _write(connection, taken, recorded)
         return answers
 
-    async def _lock_levels(self, connection: AsyncConnection, skus: set[str]) -> dict[str, int]:
-        locking = (
-            select(stock.c.sku, stock.c.available)
-            .where(stock.c.sku.in_(sorted(skus)))
-            .order_by(stock.c.sku)
-            .with_for_update()
+
+def _lock_levels(connection: Connection, skus: set[str]) -> dict[str, int]:
+    locking = (
+        select(stock.c.sku, stock.c.available)
+        .where(stock.c.sku.in_(sorted(skus)))
+        .order_by(stock.c.sku)
+        .with_for_update()
+    )
+    return {row.sku: row.available for row in connection.execute(locking)}
+
+
+def _find_decisions(connection: Connection, order_ids: set[str]) -> dict[str, Decision]:
+    found = connection.execute(select(decisions).where(decisions.c.order_id.in_(sorted(order_ids))))
+    return {
+        row.order_id: Decision(Verdict(OrderStatus(row.status), row.reason), row.traceparent, is_new=False)
+        for row in found
+    }
+
+
+def _write(connection: Connection, taken: Counter[str], recorded: list[dict[str, Any]]) -> None:
+    if taken:
+        taking = (
+            update(stock)
+            .where(stock.c.sku == bindparam("of_sku"))
+            .values(available=stock.c.available - bindparam("quantity"))
         )
-        return {row.sku: row.available for row in await connection.execute(locking)}
-
-    async def _find_decisions(self, connection: AsyncConnection, order_ids: set[str]) -> dict[str, Decision]:
-        found = await connection.execute(select(decisions).where(decisions.c.order_id.in_(sorted(order_ids))))
-        return {
-            row.order_id: Decision(Verdict(OrderStatus(row.status), row.reason), row.traceparent, is_new=False)
-            for row in found
-        }
-
-    async def _write(self, connection: AsyncConnection, taken: Counter[str], recorded: list[dict[str, Any]]) -> None:
-        if taken:
-            taking = (
-                update(stock)
-                .where(stock.c.sku == bindparam("of_sku"))
-                .values(available=stock.c.available - bindparam("quantity"))
-            )
-            rows = [{"of_sku": sku, "quantity": quantity} for sku, quantity in sorted(taken.items())]
-            await connection.execute(taking, rows)
-        if recorded:
-            await connection.execute(insert(decisions), recorded)
+        rows = [{"of_sku": sku, "quantity": quantity} for sku, quantity in sorted(taken.items())]
+        connection.execute(taking, rows)
+    if recorded:
+        connection.execute(insert(decisions), recorded)
 
 
 def _row(order_id: str, verdict: Verdict, traceparent: str | None) -> dict[str, Any]:

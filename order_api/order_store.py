@@ -2,12 +2,11 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
-from sqlalchemy import Column, Double, Index, MetaData, Row, Table, Text, case, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Column, Connection, Double, Index, MetaData, Row, Table, Text, case, func, select, update
 
 from order_api.orders import Customer, Decision, Order, Recorded
 from shared.database import Database, GroupCommit, insert_for
@@ -53,8 +52,9 @@ class SqlOrderStore:
     def __init__(self, database: Database, first_ask_delay: float) -> None:
         self._database = database
         self._first_ask_delay = first_ask_delay
-        self._insert = insert_for(database.writer)
-        self._commits = GroupCommit[Order | Decision, Any](database, "commit orders", self._apply)
+        self._commits = GroupCommit[Order | Decision, Any](
+            database, "commit orders", self._apply, must_be_durable=lambda write: isinstance(write, Order)
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -78,14 +78,13 @@ class SqlOrderStore:
 
     async def get(self, order_id: str) -> Order | None:
         """Find an order."""
-        async with self._database.read() as connection:
-            found = (await connection.execute(select(orders).where(orders.c.order_id == order_id))).first()
-        return None if found is None else _order(found)
+        found = await self._database.read(lambda connection: _find(connection, {order_id}))
+        return found.get(order_id)
 
     async def ask_at_once(self, order_id: str) -> None:
         """Let the relay ask for this order as soon as it can."""
-        async with self._database.transaction() as connection:
-            await connection.execute(update(orders).where(orders.c.order_id == order_id).values(ask_at=0.0))
+        at_once = update(orders).where(orders.c.order_id == order_id).values(ask_at=0.0)
+        await self._database.write(lambda connection: connection.execute(at_once).close(), is_durable=False)
 
     async def claim_unanswered(self, limit: int) -> list[Order]:
         """Claim pending orders that are due to be asked again; each claim puts the next one off, twice as far each time."""
@@ -107,21 +106,27 @@ class SqlOrderStore:
             )
             .returning(*_ORDER_COLUMNS)
         )
-        async with self._database.transaction() as connection:
-            return [_order(row) for row in await connection.execute(claim)]
+        return await self._database.write(
+            lambda connection: [_order(row) for row in connection.execute(claim)], is_durable=False
+        )
+
+    async def release(self, order_ids: Sequence[str]) -> None:
+        """Take claims back: these orders were not asked after all, and are due at once, with the pause they had."""
+        halved = orders.c.ask_delay * 0.5
+        releasing = update(orders).where(orders.c.order_id.in_(order_ids)).values(ask_at=0.0, ask_delay=halved)
+        await self._database.write(lambda connection: connection.execute(releasing).close(), is_durable=False)
 
     async def count_pending(self) -> int:
         """Count the orders without an outcome."""
-        async with self._database.read() as connection:
-            pending = select(func.count()).where(_IS_PENDING)
-            return int((await connection.execute(pending)).scalar_one())
+        pending = select(func.count()).where(_IS_PENDING)
+        return await self._database.read(lambda connection: int(connection.execute(pending).scalar_one()))
 
-    async def _apply(self, connection: AsyncConnection, batch: Sequence[Order | Decision]) -> Sequence[Any]:
-        added = await self._add(connection, [write for write in batch if isinstance(write, Order)])
-        recorded = await self._record(connection, [write for write in batch if isinstance(write, Decision)])
+    def _apply(self, connection: Connection, batch: Sequence[Order | Decision]) -> Sequence[Any]:
+        added = self._add(connection, [write for write in batch if isinstance(write, Order)])
+        recorded = self._record(connection, [write for write in batch if isinstance(write, Decision)])
         return [added.pop(id(write)) if isinstance(write, Order) else recorded.pop(id(write)) for write in batch]
 
-    async def _add(self, connection: AsyncConnection, batch: list[Order]) -> dict[int, Order]:
+    def _add(self, connection: Connection, batch: list[Order]) -> dict[int, Order]:
         if not batch:
             return {}
         first_of_its_id: dict[str, Order] = {}
@@ -129,13 +134,13 @@ class SqlOrderStore:
             first_of_its_id.setdefault(order.order_id, order)
         # Sorted, so that two instances that insert the same ids wait for each other instead of locking each other out.
         rows = [self._row(first_of_its_id[order_id]) for order_id in sorted(first_of_its_id)]
-        adding = self._insert(orders).on_conflict_do_nothing().returning(orders.c.order_id)
-        new = set((await connection.scalars(adding, rows)).all())
-        known = await self._find(connection, first_of_its_id.keys() - new)
+        adding = insert_for(connection, orders).on_conflict_do_nothing().returning(orders.c.order_id)
+        new = set(connection.scalars(adding, rows).all())
+        known = _find(connection, first_of_its_id.keys() - new)
         stored = {**first_of_its_id, **known}
         return {id(order): stored[order.order_id] for order in batch}
 
-    async def _record(self, connection: AsyncConnection, batch: list[Decision]) -> dict[int, Recorded | None]:
+    def _record(self, connection: Connection, batch: list[Decision]) -> dict[int, Recorded | None]:
         found: dict[str, Order] = {}
         new: set[int] = set()
         for (status, reason), decisions in _by_outcome(batch).items():
@@ -147,22 +152,16 @@ class SqlOrderStore:
                 .values(status=status.value, reason=reason, decided_at=time.time())
                 .returning(*_ORDER_COLUMNS)
             )
-            for row in await connection.execute(recording):
+            for row in connection.execute(recording):
                 found[row.order_id] = _order(row)
                 new.add(id(decisions[row.order_id]))
-        found |= await self._find(connection, {decision.order_id for decision in batch} - found.keys())
+        found |= _find(connection, {decision.order_id for decision in batch} - found.keys())
         return {
             id(decision): Recorded(found[decision.order_id], id(decision) in new)
             if decision.order_id in found
             else None
             for decision in batch
         }
-
-    async def _find(self, connection: AsyncConnection, order_ids: set[str]) -> dict[str, Order]:
-        if not order_ids:
-            return {}
-        found = await connection.execute(select(orders).where(orders.c.order_id.in_(sorted(order_ids))))
-        return {row.order_id: _order(row) for row in found}
 
     def _row(self, order: Order) -> dict[str, Any]:
         return {
@@ -185,6 +184,13 @@ def _by_outcome(batch: Sequence[Decision]) -> dict[tuple[OrderStatus, str | None
     for decision in batch:
         groups.setdefault((decision.status, decision.reason), {})[decision.order_id] = decision
     return groups
+
+
+def _find(connection: Connection, order_ids: Set[str]) -> dict[str, Order]:
+    if not order_ids:
+        return {}
+    found = connection.execute(select(orders).where(orders.c.order_id.in_(sorted(order_ids))))
+    return {row.order_id: _order(row) for row in found}
 
 
 def _order(row: Row[Any]) -> Order:

@@ -33,7 +33,7 @@ class Context(NamedTuple):
     inventory: InventoryClient
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
     context: Context = request.state.context
     return context
 

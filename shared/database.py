@@ -1,9 +1,16 @@
-"""A database behind a service: SQLite in one file or PostgreSQL, with writes grouped into shared transactions."""
+"""A database behind a service: SQLite in one file or PostgreSQL, with writes grouped into shared transactions.
+
+What runs inside a transaction is plain synchronous code on a SQLAlchemy connection. For SQLite it runs in a thread, one hop
+a transaction; an asynchronous driver makes one a statement, which cost more than the statements. For PostgreSQL it runs on
+asyncpg.
+"""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -11,11 +18,11 @@ from typing import Any, Generic, Self, TypeVar
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext
-from sqlalchemy import MetaData, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, MetaData, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from shared.errors import StoreUnavailable, first_line
 from shared.telemetry import metrics, semconv
@@ -23,8 +30,12 @@ from shared.telemetry.semconv import LinkReason
 
 LOCK_SECONDS = 2.0
 """Longest wait for another process to let go of the SQLite file."""
+CONNECT_SECONDS = 5.0
+COMMAND_SECONDS = 10.0
+"""Longest wait for one answer of PostgreSQL: behind a connection that nobody serves any more, it would be for ever."""
 MAX_BATCH = 256
 """Writes in one transaction: enough to share one fsync, few enough to keep the wait behind it short."""
+READERS = 2
 
 _PREPARE_LOCK = 0x74726163
 """Any number that no other application locks on in the same PostgreSQL database."""
@@ -34,31 +45,115 @@ _tracer = trace.get_tracer("traced-orders", schema_url=semconv.SCHEMA_URL)
 
 Write = TypeVar("Write")
 Result = TypeVar("Result")
+Work = Callable[[Connection], Result]
+
+
+class _Engine(ABC):
+    """Runs work in transactions."""
+
+    @abstractmethod
+    async def write(self, work: Work[Result], *, is_durable: bool) -> Result: ...
+
+    @abstractmethod
+    async def read(self, work: Work[Result]) -> Result: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+
+class _Sqlite(_Engine):
+    """One thread that writes, as SQLite has one writer, and a few that read beside it."""
+
+    def __init__(self, url: URL) -> None:
+        if url.database and url.database != ":memory:":
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", pool_size=1)
+        self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=READERS)
+        self._writing = ThreadPoolExecutor(1, "database-writer")
+        self._reading = ThreadPoolExecutor(READERS, "database-reader")
+
+    async def write(self, work: Work[Result], *, is_durable: bool) -> Result:
+        def transact() -> Result:
+            with self._writer.connect() as connection:
+                # In a WAL the next durable transaction makes this one durable too.
+                _set_synchronous(connection, "FULL" if is_durable else "NORMAL")
+                with connection.begin():
+                    return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._writing, transact)
+
+    async def read(self, work: Work[Result]) -> Result:
+        def transact() -> Result:
+            with self._reader.begin() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._reading, transact)
+
+    async def close(self) -> None:
+        for threads in (self._writing, self._reading):
+            threads.shutdown(wait=False)
+        self._writer.dispose()
+        self._reader.dispose()
+
+
+def _set_synchronous(connection: Connection, level: str) -> None:
+    raw = connection.connection
+    if raw.info.get("synchronous") != level:
+        raw.cursor().execute(f"PRAGMA synchronous={level}")
+        raw.info["synchronous"] = level
+
+
+def _sqlite_engine(url: URL, *, begin: str, pool_size: int) -> Engine:
+    engine = create_engine(
+        url, pool_size=pool_size, max_overflow=0, hide_parameters=True, connect_args={"timeout": LOCK_SECONDS}
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        # Without it the driver begins transactions by itself, and late: two writers could then only deadlock.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL").close()
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+class _Postgres(_Engine):
+    def __init__(self, url: URL) -> None:
+        self._engine = create_async_engine(
+            url.set(drivername="postgresql+asyncpg"),
+            pool_size=5,
+            max_overflow=0,
+            pool_timeout=LOCK_SECONDS,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args={"timeout": CONNECT_SECONDS, "command_timeout": COMMAND_SECONDS},
+        )
+
+    async def write(self, work: Work[Result], *, is_durable: bool) -> Result:
+        async with self._engine.begin() as connection:
+            if not is_durable:
+                await connection.execute(text("SET LOCAL synchronous_commit TO OFF"))
+            return await connection.run_sync(work)
+
+    async def read(self, work: Work[Result]) -> Result:
+        async with self._engine.connect() as connection:
+            return await connection.run_sync(work)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
 
 
 class Database:
-    """The engines of one service: `writer` for transactions that write, `reader` for everything else."""
+    """The database of one service."""
 
-    def __init__(
-        self, url: str, metadata: MetaData, fill: Callable[[AsyncConnection], Awaitable[None]] | None = None
-    ) -> None:
+    def __init__(self, url: str, metadata: MetaData, fill: Callable[[Connection], None] | None = None) -> None:
         parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            if parsed.database and parsed.database != ":memory:":
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            parsed = parsed.set(drivername="sqlite+aiosqlite")
-            self.writer = _sqlite_engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1)
-            self.reader = _sqlite_engine(parsed, begin="BEGIN", pool_size=4)
-        else:
-            parsed = parsed.set(drivername="postgresql+asyncpg")
-            self.writer = self.reader = create_async_engine(
-                parsed,
-                pool_size=5,
-                max_overflow=0,
-                pool_timeout=LOCK_SECONDS,
-                pool_pre_ping=True,
-                connect_args={"timeout": 5},
-            )
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._engine: _Engine = _Sqlite(parsed.set(drivername="sqlite")) if is_sqlite else _Postgres(parsed)
         self._metadata = metadata
         self._fill = fill
         self._is_prepared = False
@@ -67,23 +162,36 @@ class Database:
         """Create the tables that are missing and fill them, once; raises StoreUnavailable when the database is away."""
         if self._is_prepared:
             return
-        with translated_errors():
-            async with self.writer.begin() as connection:
-                if connection.dialect.name == "postgresql":
-                    # Two instances that start together would both create what both found missing.
-                    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PREPARE_LOCK})
-                await connection.run_sync(self._metadata.create_all)
-                if self._fill is not None:
-                    await self._fill(connection)
+        with _translated_errors():
+            await self._engine.write(self._create, is_durable=True)
         self._is_prepared = True
 
-    @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that writes; raises StoreUnavailable when the database is away or locked."""
+    def _create(self, connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            # Two instances that start together would both create what both found missing.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PREPARE_LOCK})
+        self._metadata.create_all(connection)
+        if self._fill is not None:
+            self._fill(connection)
+
+    async def write(self, work: Work[Result], *, is_durable: bool = True) -> Result:
+        """Run work in a transaction that writes; raises StoreUnavailable when the database is away or locked.
+
+        One that is not durable survives the crash of any process, but not that of the machine.
+        """
         await self.prepare()
-        with translated_errors():
-            async with self.writer.begin() as connection:
-                yield connection
+        with _translated_errors():
+            return await self._engine.write(work, is_durable=is_durable)
+
+    async def read(self, work: Work[Result]) -> Result:
+        """Run work in a transaction that only reads; raises StoreUnavailable when the database is away."""
+        await self.prepare()
+        with _translated_errors():
+            return await self._engine.read(work)
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable unless the database answers."""
+        await self.read(lambda connection: connection.execute(text("SELECT 1")).close())
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
@@ -95,30 +203,16 @@ class Database:
         try:
             yield self
         finally:
-            await self.writer.dispose()
-            await self.reader.dispose()
-
-    @contextlib.asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Open a connection that only reads; raises StoreUnavailable when the database is away."""
-        await self.prepare()
-        with translated_errors():
-            async with self.reader.connect() as connection:
-                yield connection
-
-    async def ping(self) -> None:
-        """Raise StoreUnavailable unless the database answers."""
-        async with self.read() as connection:
-            await connection.execute(text("SELECT 1"))
+            await self._engine.close()
 
 
-def insert_for(bound: AsyncEngine | AsyncConnection) -> Any:
+def insert_for(connection: Connection, table: Table) -> Any:
     """Give the INSERT of the database's own dialect, which knows ON CONFLICT."""
-    return (sqlite if bound.dialect.name == "sqlite" else postgresql).insert
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 @contextlib.contextmanager
-def translated_errors() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Turn what drivers raise when a database is away, locked or slow into StoreUnavailable; a bug stays what it is."""
     try:
         yield
@@ -126,25 +220,6 @@ def translated_errors() -> Iterator[None]:
         raise
     except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
         raise StoreUnavailable(first_line(error)) from error
-
-
-def _sqlite_engine(url: Any, *, begin: str, pool_size: int) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, connect_args={"timeout": LOCK_SECONDS})
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        # Without it the driver begins transactions by itself, and late: two writers could then only deadlock.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin_transaction(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
 
 
 @dataclass(slots=True)
@@ -165,11 +240,13 @@ class GroupCommit(Generic[Write, Result]):
         self,
         database: Database,
         name: str,
-        apply: Callable[[AsyncConnection, Sequence[Write]], Awaitable[Sequence[Result]]],
+        apply: Callable[[Connection, Sequence[Write]], Sequence[Result]],
+        must_be_durable: Callable[[Write], bool] = lambda _: True,
     ) -> None:
         self._database = database
         self._name = name
         self._apply = apply
+        self._must_be_durable = must_be_durable
         self._waiting: list[_Waiting[Write, Result]] = []
         self._wake = asyncio.Event()
         self._is_closing = False
@@ -214,8 +291,11 @@ class GroupCommit(Generic[Write, Result]):
             with _tracer.start_as_current_span(
                 self._name, Context(), links=links, attributes={semconv.BATCH_SIZE: len(batch)}
             ):
-                async with self._database.transaction() as connection:
-                    results = await self._apply(connection, [member.write for member in batch])
+                writes = [member.write for member in batch]
+                results = await self._database.write(
+                    lambda connection: self._apply(connection, writes),
+                    is_durable=any(map(self._must_be_durable, writes)),
+                )
         except StoreUnavailable as error:
             _fail(batch, error)
         except Exception as error:

@@ -32,7 +32,7 @@ class LostSpans:
         """Count a span into the queue.
 
         A full queue drops one span for each that comes in, and then what has ended less what was handed on exceeds what the
-        queue holds by exactly the spans dropped so far.
+        queue holds by the spans dropped so far; and by the few that end in the instant in which a batch changes hands.
         """
         self._ended += 1
         beyond = self._ended - self._handed_on - self._capacity
@@ -91,8 +91,10 @@ class WatchedExporter(SpanExporter):
 class WatchedBatchSpanProcessor(BatchSpanProcessor):
     """The batch processor of the SDK, whose losses are counted."""
 
-    def __init__(self, exporter: SpanExporter, lost: LostSpans, capacity: int, schedule_delay_ms: float | None) -> None:
-        super().__init__(WatchedExporter(exporter, lost), capacity, schedule_delay_ms)
+    def __init__(
+        self, exporter: SpanExporter, lost: LostSpans, capacity: int, schedule_delay_ms: float, batch: int
+    ) -> None:
+        super().__init__(WatchedExporter(exporter, lost), capacity, schedule_delay_ms, batch)
         self._lost = lost
 
     def on_end(self, span: ReadableSpan) -> None:

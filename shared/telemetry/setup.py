@@ -13,7 +13,6 @@ import requests
 from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.aio_pika import AioPikaInstrumentor
 from opentelemetry.metrics import set_meter_provider
 from opentelemetry.propagators.textmap import TextMapPropagator
@@ -32,6 +31,7 @@ from shared import __version__
 from shared.telemetry import logs, metrics
 from shared.telemetry.export import LostSpans, WatchedBatchSpanProcessor, watching_session
 from shared.telemetry.messaging import ConventionalTracerProvider, ErrorTypeProcessor
+from shared.telemetry.otlp_encoder import DirectSpanExporter
 from shared.telemetry.propagation import GuardedPropagator
 from shared.telemetry.redaction import RedactionProcessor
 
@@ -39,7 +39,8 @@ _log = logging.getLogger(__name__)
 
 QUEUE_SIZE = 32_768
 """Spans that wait for export unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise; the SDK's 2,048 lose a third of them under load."""
-SCHEDULE_DELAY_MS = 1000.0
+BATCH_SIZE = 512
+SCHEDULE_DELAY_MS = 1000
 METRIC_INTERVAL_MS = 10_000.0
 FLUSH_SECONDS = 5.0
 """Longest time that shutdown waits for a backend; what it has not taken by then is lost, the exit is not."""
@@ -123,15 +124,17 @@ def start(service: str, settings: TelemetrySettings, environ: Mapping[str, str] 
 
 
 def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> TracerProvider | None:
-    capacity = int(environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or QUEUE_SIZE)
+    capacity = _positive(environ, "OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE)
+    batch = min(_positive(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SIZE), capacity)  # else the SDK raises
+    delay_ms = _positive(environ, "OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS)
     lost = LostSpans(capacity)
     exporter = span_exporter(settings, environ, watching_session(lost))
     if exporter is None:
         return None
-    delay = None if environ.get("OTEL_BSP_SCHEDULE_DELAY") else SCHEDULE_DELAY_MS
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(ErrorTypeProcessor())
-    provider.add_span_processor(RedactionProcessor(WatchedBatchSpanProcessor(exporter, lost, capacity, delay)))
+    watched = WatchedBatchSpanProcessor(exporter, lost, capacity, delay_ms, batch)
+    provider.add_span_processor(RedactionProcessor(watched))
     trace.set_tracer_provider(provider)
     metrics.observe_lost_spans(lost.by_reason)
     AioPikaInstrumentor().instrument(tracer_provider=ConventionalTracerProvider(provider))
@@ -167,7 +170,17 @@ def span_exporter(
         return None
     if chosen == "console":
         return ConsoleSpanExporter()
-    return OTLPSpanExporter(**_target(settings, environ, "traces"), session=session)
+    return DirectSpanExporter(**_target(settings, environ, "traces"), session=session)
+
+
+def _positive(environ: Mapping[str, str], name: str, default: int) -> int:
+    """Read a number; one that is none is said and passed over, as OpenTelemetry asks, because telemetry costs no start."""
+    value = environ.get(name, "").strip()
+    if value.isdecimal() and int(value) > 0:
+        return int(value)
+    if value:
+        _log.warning("%s is not a positive number: %d is used", name, default)
+    return default
 
 
 def _is_off(environ: Mapping[str, str]) -> bool:

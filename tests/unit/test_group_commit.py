@@ -1,13 +1,14 @@
 """The group commit: concurrent writes share a transaction, and one bad write harms no other."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, insert, select
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.database import Database, GroupCommit
 from shared.errors import StoreUnavailable
@@ -23,15 +24,14 @@ class Recorder:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    async def apply(self, connection: AsyncConnection, batch: Sequence[int]) -> Sequence[int]:
+    def apply(self, connection: Connection, batch: Sequence[int]) -> Sequence[int]:
         self.batches.append(len(batch))
-        await connection.execute(insert(numbers), [{"number": number} for number in batch])
+        connection.execute(insert(numbers), [{"number": number} for number in batch])
         return [number * 10 for number in batch]
 
 
 async def _stored(database: Database) -> list[int]:
-    async with database.read() as connection:
-        return sorted((await connection.scalars(select(numbers.c.number))).all())
+    return await database.read(lambda connection: sorted(connection.scalars(select(numbers.c.number)).all()))
 
 
 async def test_each_write_gets_its_own_result_and_writes_share_transactions(tmp_path: Path) -> None:
@@ -92,9 +92,11 @@ async def test_a_locked_database_fails_the_write_and_the_next_one_succeeds(tmp_p
         Database(f"sqlite:///{path}", metadata).open() as database,
         GroupCommit(database, "commit numbers", recorder.apply).running() as commits,
     ):
-        async with Database(f"sqlite:///{path}", metadata).open() as other, other.transaction():
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreUnavailable, match="locked"):
                 await commits.submit(1)
+            other.execute("ROLLBACK")
 
         assert await commits.submit(1) == 10
 
