@@ -77,6 +77,8 @@ class InventoryClient:
 
     async def on_connect(self, session: Session) -> None:
         """Declare what is needed and consume replies from a queue of this connection's own."""
+        # The queue of the connection before is gone: nobody may be told to reply there.
+        self._reply_queue = None
         await session.declare_topology()
         reply_queue = topology.reply_queue(self._instance)
         await session.consume(reply_queue, self.on_reply, prefetch=REPLY_PREFETCH, own=True)

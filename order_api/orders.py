@@ -3,11 +3,11 @@
 import enum
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.errors import BrokerUnavailable, Unroutable
+from shared.errors import BrokerUnavailable, StoreUnavailable, Unroutable
 from shared.messages import Item, OrderStatus
 from shared.telemetry.messaging import describe_deferral, describe_order, link_current_span
 from shared.telemetry.semconv import LinkReason
@@ -137,10 +137,10 @@ async def place_order(
             link_current_span(span_context_of(stored.traceparent), LinkReason.DUPLICATE_OF)
         if stored.items != order.items:
             return Placement(stored, Outcome.CONFLICT)
-        if is_new and not await _ask(stored, store, inventory, deadline - clock()):
-            return Placement(stored, outcome)
-        decided = stored if stored.is_decided else await reply.wait(deadline)
-    final = decided or await store.get(stored.order_id) or stored
+        if stored.is_decided or (is_new and not await _ask(stored, store, inventory, deadline - clock())):
+            final = stored
+        else:
+            final = await reply.wait(deadline) or await _read_again(stored, store)
     describe_order(final.order_id, final.status, final.reason)
     return Placement(final, outcome)
 
@@ -151,6 +151,15 @@ async def _ask(order: Order, store: OrderStore, inventory: Inventory, timeout: f
         await inventory.ask(order, timeout)
     except (BrokerUnavailable, Unroutable) as error:
         describe_deferral(error, error.code)
-        await store.ask_at_once(order.order_id)
+        # Without this the relay asks too, only later: no reason to refuse an order that is stored.
+        with suppress(StoreUnavailable):
+            await store.ask_at_once(order.order_id)
         return False
     return True
+
+
+async def _read_again(order: Order, store: OrderStore) -> Order:
+    """Give an order as it stands now: its reply may have gone to another instance. As it was, when the store is away."""
+    with suppress(StoreUnavailable):
+        return await store.get(order.order_id) or order
+    return order

@@ -11,7 +11,7 @@ from order_api.inventory_client import InventoryClient
 from order_api.order_store import SqlOrderStore
 from order_api.orders import Order
 from shared.broker import PUBLISH_SECONDS, Broker
-from shared.errors import TracedOrdersError, Unavailable
+from shared.errors import BrokerUnavailable, TracedOrdersError, Unavailable
 from shared.telemetry import metrics
 from shared.telemetry.trace_context import context_of
 
@@ -45,15 +45,25 @@ class Relay:
             # An order claimed while the broker is away would only be put off further.
             await self._broker.connected.wait()
             try:
-                while unanswered := await self._store.claim_unanswered(CLAIM):
-                    await asyncio.gather(*map(self._ask_again, unanswered))
+                await self._ask_all_due()
             except Unavailable as error:
                 _log.warning("cannot look for unanswered orders: %s", error)
             except Exception:  # without this loop, unanswered orders would wait for a restart
                 _log.exception("the relay failed")
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _ask_again(self, order: Order) -> None:
+    async def _ask_all_due(self) -> None:
+        while unanswered := await self._store.claim_unanswered(CLAIM):
+            were_asked = await asyncio.gather(*map(self._ask_again, unanswered))
+            if not all(were_asked):
+                # A connection that has gone silent looks connected until its heartbeats are missed. Put off again and again
+                # meanwhile, these orders would wait long after the broker is back.
+                pairs = zip(unanswered, were_asked, strict=True)
+                await self._store.release([order.order_id for order, was_asked in pairs if not was_asked])
+                return
+
+    async def _ask_again(self, order: Order) -> bool:
+        """Ask for one order, and tell whether the broker was there."""
         token = context.attach(context_of(order.traceparent))
         try:
             await self._inventory.ask(order, PUBLISH_SECONDS)
@@ -61,5 +71,7 @@ class Relay:
             _log.info("asked again for an unanswered order", extra={"order_id": order.order_id})
         except TracedOrdersError as error:
             _log.warning("could not ask again: %s", error, extra={"order_id": order.order_id})
+            return not isinstance(error, BrokerUnavailable)
         finally:
             context.detach(token)
+        return True

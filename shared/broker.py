@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import uuid4
@@ -43,6 +43,21 @@ _LOST = (
 """What the client raises when a connection or channel is lost, refused or too slow."""
 
 _log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def _cancelled_by_us_alone() -> Iterator[None]:
+    """Raise ConnectionError for a cancellation that nobody asked for.
+
+    The client ends whatever waits on a connection that has gone silent with CancelledError, which would end our task too.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection has gone silent") from error
 
 
 def message(
@@ -153,9 +168,10 @@ class Session:
         self._consumers.clear()
         await self._idle.wait()
 
-    async def publish(self, exchange: str, routing_key: str, outgoing: Message) -> None:
+    async def publish(self, exchange: str, routing_key: str, outgoing: Message, timeout: float) -> None:
         """Publish and wait for the broker's confirm; mandatory, so that a message nobody takes comes back as an error."""
-        await self._exchanges[exchange].publish(outgoing, routing_key, mandatory=True)
+        # The deadline is the client's own, so that the send span ends with the error and not with a mere cancellation.
+        await self._exchanges[exchange].publish(outgoing, routing_key, mandatory=True, timeout=timeout)
 
 
 class Broker:
@@ -184,15 +200,9 @@ class Broker:
             url = self._urls[attempt % len(self._urls)]
             attempt += 1
             try:
-                async with Session.open(url, self._client_name) as session:
-                    await asyncio.wait_for(on_connect(session), CONNECT_SECONDS * 2)
-                    self._session = session
-                    self.connected.set()
-                    _log.info("connected to RabbitMQ at %s:%s", url.host, url.port or 5672)
-                    pause = FIRST_PAUSE
-                    await session.lost.wait()
-                    self._disconnected()
-                    _log.warning("connection to RabbitMQ lost")
+                with _cancelled_by_us_alone():
+                    await self._serve_one(url, on_connect)
+                pause = FIRST_PAUSE
             except _LOST as error:
                 _log.warning("no RabbitMQ at %s:%s: %s", url.host, url.port or 5672, first_line(error))
             except Exception:  # whatever it was, without this loop the service would stay cut off until a restart
@@ -201,6 +211,18 @@ class Broker:
                 self._disconnected()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _serve_one(self, url: URL, on_connect: Callable[[Session], Awaitable[None]]) -> None:
+        """Connect, and return when the connection was made and lost; raises one of _LOST when it could not be made."""
+        async with Session.open(url, self._client_name) as session:
+            # Deliveries may come as soon as it consumes, and are answered over this very session.
+            self._session = session
+            await asyncio.wait_for(on_connect(session), CONNECT_SECONDS * 2)
+            self.connected.set()
+            _log.info("connected to RabbitMQ at %s:%s", url.host, url.port or 5672)
+            await session.lost.wait()
+            self._disconnected()
+            _log.warning("connection to RabbitMQ lost")
 
     def _disconnected(self) -> None:
         self._session = None
@@ -215,8 +237,8 @@ class Broker:
         measured = _attributes("send", f"{exchange}:{destination}" if exchange else destination)
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(timeout):
-                await session.publish(exchange, routing_key, outgoing)
+            with _cancelled_by_us_alone():
+                await session.publish(exchange, routing_key, outgoing, timeout)
         except PublishError as returned:
             measured[semconv.ERROR_TYPE] = Unroutable.code
             raise Unroutable(f"no queue takes messages for {routing_key!r}") from returned
@@ -241,10 +263,12 @@ class Broker:
     async def ping(self) -> None:
         """Raise BrokerUnavailable unless connected, set up and consuming."""
         self.session()
+        if not self.connected.is_set():
+            raise BrokerUnavailable("connected to RabbitMQ, but not consuming yet")
 
     async def drain(self, timeout: float) -> None:
         """Take no further deliveries and finish those taken, in at most `timeout` seconds; the rest the broker takes back."""
-        with contextlib.suppress(BrokerUnavailable, *_LOST):
+        with contextlib.suppress(BrokerUnavailable, *_LOST), _cancelled_by_us_alone():
             await asyncio.wait_for(self.session().drain(), timeout)
 
 

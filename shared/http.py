@@ -121,7 +121,9 @@ def _announced_size(scope: Scope) -> int:
 
 async def _on_http_exception(_: Request, error: Exception) -> Response:
     http_error = cast(HTTPException, error)
-    return problem(http_error.status_code, str(http_error.detail), http_error.headers)
+    # The framework's word for a body that is not even text; every other input that is not valid is a 422.
+    status = 422 if http_error.status_code == 400 else http_error.status_code
+    return problem(status, str(http_error.detail), http_error.headers)
 
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
 """A receiver for what the services export, over the wire: the official OTLP test server, read through our trace model."""
 
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 from opentelemetry.test._otlp_test_server import OtlpProtoTestServer
 
@@ -11,11 +11,12 @@ from tests.waiting import eventually
 
 
 class Receiver:
-    """Receives spans at OpenObserve's path and keeps all of them."""
+    """Receives spans and metrics at OpenObserve's path; keeps every span, and of each series the latest value."""
 
     def __init__(self) -> None:
         self._server = OtlpProtoTestServer(base_path="/api/default")
         self._spans: list[Span] = []
+        self._values: dict[tuple[str, str, frozenset[tuple[str, str]]], float] = {}
 
     def __enter__(self) -> Self:
         self._server.start()
@@ -35,6 +36,21 @@ class Receiver:
             decode_span(new.span, decode_origin(new.resource, new.scope)) for new in self._server.drain_spans()
         ]
         return self._spans
+
+    def metric(self, name: str, **attributes: str) -> float | None:
+        """Give the latest value of a counter or gauge, summed over every process and series with these attributes.
+
+        None where nothing of it has arrived.
+        """
+        for new in self._server.drain_metrics():
+            instance = _texts(new.resource.attributes).get("service.instance.id", "")
+            for point in getattr(new.metric, new.metric.WhichOneof("data") or "gauge").data_points:
+                if hasattr(point, "as_int"):
+                    series = (new.metric.name, instance, frozenset(_texts(point.attributes).items()))
+                    self._values[series] = point.as_int or point.as_double
+        wanted = attributes.items()
+        found = [value for (named, _, series), value in self._values.items() if named == name and series >= wanted]
+        return sum(found) if found else None
 
     def trace(self, trace_id: str) -> list[Span]:
         """Give what has arrived of one trace, by start time."""
@@ -58,6 +74,10 @@ class Receiver:
             return spans if is_complete(spans) else []
 
         return eventually(complete, within=within, what=f"a complete trace {trace_id}")
+
+
+def _texts(attributes: Any) -> dict[str, str]:
+    return {pair.key: pair.value.string_value for pair in attributes}
 
 
 def names(spans: Sequence[Span]) -> list[str]:

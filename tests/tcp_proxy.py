@@ -13,8 +13,9 @@ class TcpProxy:
         self._target = (target_host, target_port)
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._to_target = asyncio.Event()
+        self._to_client = asyncio.Event()
+        self.resume()
         self._refusing = False
         self._delay = 0.0
 
@@ -37,13 +38,20 @@ class TcpProxy:
                 writer.transport.abort()
             task.cancel()
 
-    def stall(self) -> None:
-        """Forward nothing, not even that a side has closed, and keep the sockets open: a half-open connection."""
-        self._flowing.clear()
+    def stall(self, *, to_target: bool = True, to_client: bool = True) -> None:
+        """Forward nothing, not even that a side has closed, and keep the sockets open: a half-open connection.
+
+        With one direction only, what goes the other way still arrives.
+        """
+        if to_target:
+            self._to_target.clear()
+        if to_client:
+            self._to_client.clear()
 
     def resume(self) -> None:
         """End a stall; what was sent meanwhile arrives, in order."""
-        self._flowing.set()
+        self._to_target.set()
+        self._to_client.set()
 
     def refuse(self) -> None:
         """Close new connections as soon as they are made."""
@@ -81,21 +89,24 @@ class TcpProxy:
         try:
             # A target that is away looks like a cut.
             with contextlib.suppress(OSError, asyncio.CancelledError):
-                await self._flowing.wait()
+                await self._to_target.wait()
                 target_reader, target_writer = await asyncio.open_connection(*self._target)
                 writers.append(target_writer)
-                await asyncio.gather(self._pump(reader, target_writer), self._pump(target_reader, writer))
+                await asyncio.gather(
+                    self._pump(reader, target_writer, self._to_target),
+                    self._pump(target_reader, writer, self._to_client),
+                )
         finally:
             for side in writers:
                 side.transport.abort()
             del self._connections[task]
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
         with contextlib.suppress(ConnectionError):  # a reset is the end of the data, and goes on as such
             while chunk := await reader.read(65536):
                 await asyncio.sleep(self._delay)
-                await self._flowing.wait()
+                await flowing.wait()
                 writer.write(chunk)
                 await writer.drain()
-        await self._flowing.wait()
+        await flowing.wait()
         writer.write_eof()

@@ -26,8 +26,8 @@ def configure(service: str, level: str = "INFO", stream: TextIO = sys.stderr) ->
     # What they have to say of a backend that is away is said once, by the exporter that counts the losses.
     for repetitive in ("opentelemetry.sdk", "opentelemetry.exporter", "urllib3.connectionpool"):
         logging.getLogger(repetitive).setLevel(logging.CRITICAL)
-    # Their every frame and every request would be a line.
-    for noisy in ("aiormq", "aio_pika", "uvicorn", "httpx", "httpcore"):
+    # Their every frame, request and statement would be a line, a statement with the customer's data.
+    for noisy in ("aiormq", "aio_pika", "uvicorn", "httpx", "httpcore", "aiosqlite", "asyncpg", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
@@ -87,7 +87,9 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return redact_text(json.dumps(line, default=str))
+        # Masked before it is JSON, whose escapes would hide an address or be torn apart with it.
+        masked = {name: redact_text(value) if isinstance(value, str) else value for name, value in line.items()}
+        return json.dumps(masked, default=lambda value: redact_text(str(value)))
 
 
 class _Readable(logging.Formatter):

@@ -229,7 +229,8 @@ def failures_of(message: AbstractIncomingMessage) -> int:
 
 def redeliveries_of(message: AbstractIncomingMessage) -> int:
     """Count the deliveries before that were never settled."""
-    return _count(message, "x-delivery-count")
+    # On a first delivery the header is not the broker's, but whatever its sender wrote.
+    return _count(message, "x-delivery-count") if message.redelivered else 0
 
 
 def _count(message: AbstractIncomingMessage, header: str) -> int:

@@ -12,6 +12,8 @@ from opentelemetry.propagators.textmap import (
     default_setter,
 )
 
+from shared.telemetry.redaction import redact_text
+
 MAX_HEADER_LENGTH = 8192
 """Longest header value that is looked at: the limit of the W3C baggage specification; traceparent and tracestate are shorter."""
 
@@ -19,21 +21,24 @@ _log = logging.getLogger(__name__)
 
 
 class _TextGetter(Getter[CarrierT]):
-    """Hides every value that is not text of a sane length: AMQP headers may hold integers, bytes, tables."""
+    """Hides every value that is not text of a sane length: AMQP headers may hold integers, bytes, tables.
+
+    And text with personal data: a caller's tracestate and baggage would go into every span, link and message of the trace.
+    """
 
     def __init__(self, inner: Getter[CarrierT]) -> None:
         self._inner = inner
 
     def get(self, carrier: CarrierT, key: str) -> list[str] | None:
         values = self._inner.get(carrier, key)
-        return (
-            [value for value in values if isinstance(value, str) and len(value) <= MAX_HEADER_LENGTH]
-            if values
-            else None
-        )
+        return [value for value in values if isinstance(value, str) and _is_harmless(value)] if values else None
 
     def keys(self, carrier: CarrierT) -> list[str]:
         return [key for key in self._inner.keys(carrier) if isinstance(key, str)]
+
+
+def _is_harmless(value: str) -> bool:
+    return len(value) <= MAX_HEADER_LENGTH and redact_text(value) == value
 
 
 class GuardedPropagator(TextMapPropagator):

@@ -13,12 +13,22 @@ MASK = "[redacted]"
 _PERSONAL_NAMES = frozenset(
     {"email", "customer", "customer.id", "customer.email", "user.id", "user.email", "client.address", "enduser.id"}
 )
-_EMAIL = re.compile(r"[\w.+%\-]{1,64}(?:@|%40)[\w\-]{1,63}(?:\.[\w\-]{1,63})+", re.IGNORECASE)
+_QUERY = "url.query"
+_KEPT_IN_QUERIES = frozenset({"order_id"})
+_EMAIL = re.compile(r"[\w.+%!#$'*^`{|}~\-]{1,64}(?:@|%40)[\w\-]{1,63}(?:\.[\w\-]{1,63})+", re.IGNORECASE)
 
 
 def redact_text(text: str) -> str:
     """Mask every e-mail address in a text."""
     return _EMAIL.sub(MASK, text) if "@" in text or "%40" in text else text
+
+
+def _redact_query(query: str) -> str:
+    """Mask the values of a query string: what callers add to the parameters that there are is their own data."""
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    return "&".join(
+        f"{name}={value if name in _KEPT_IN_QUERIES else MASK}" if equals else name for name, equals, value in pairs
+    )
 
 
 def _redact(attributes: Mapping[str, types.AttributeValue]) -> Mapping[str, types.AttributeValue]:
@@ -28,7 +38,7 @@ def _redact(attributes: Mapping[str, types.AttributeValue]) -> Mapping[str, type
         if name in _PERSONAL_NAMES:
             masked[name] = MASK
         elif isinstance(value, str):
-            if (text := redact_text(value)) != value:
+            if (text := redact_text(_redact_query(value) if name == _QUERY else value)) != value:
                 masked[name] = text
         elif isinstance(value, tuple) and value and isinstance(value[0], str):
             texts = tuple(redact_text(str(part)) for part in value)
@@ -61,15 +71,21 @@ class RedactionProcessor(SpanProcessor):
 
 
 def redacted(span: ReadableSpan) -> ReadableSpan:
-    """Give the span itself, or a copy of it without the personal data in its attributes, events and status."""
+    """Give the span itself, or a copy of it without the personal data in its name, attributes, events and status."""
+    name = redact_text(span.name)
     found = span.attributes or {}
     attributes = _redact(found)
     events = [_redact_event(event) for event in span.events]
     status = _redact_status(span.status)
-    if attributes is found and status is span.status and all(a is b for a, b in zip(events, span.events, strict=True)):
+    if (
+        name == span.name
+        and attributes is found
+        and status is span.status
+        and all(a is b for a, b in zip(events, span.events, strict=True))
+    ):
         return span
     return ReadableSpan(
-        name=span.name,
+        name=name,
         context=span.context,
         parent=span.parent,
         resource=span.resource,

@@ -92,6 +92,37 @@ async def test_a_stalled_connection_stays_open_and_resumes_with_nothing_lost(pro
     assert await client.answer(4) == b"ping"
 
 
+async def test_one_direction_can_stall_while_the_other_flows() -> None:
+    heard: list[bytes] = []
+
+    async def greet_and_listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        while chunk := await reader.read(1024):
+            heard.append(chunk)
+            writer.write(b"heard")
+        writer.close()
+
+    server = await asyncio.start_server(greet_and_listen, "127.0.0.1", 0)
+    async with server, TcpProxy("127.0.0.1", server.sockets[0].getsockname()[1]) as proxy:
+        client = await Client.connect(proxy)
+        assert await client.answer(5) == b"hello"
+
+        proxy.stall(to_client=False)
+        with pytest.raises(TimeoutError):
+            await client.ask(b"held back", timeout=NOT_YET)
+        nothing_heard = not heard
+        proxy.resume()
+        assert await client.answer(5) == b"heard"
+        proxy.stall(to_target=False)
+        client.writer.write(b"goes on")
+        with pytest.raises(TimeoutError):
+            await client.answer(5, timeout=NOT_YET)
+
+        assert nothing_heard
+        assert b"".join(heard) == b"held backgoes on"
+        client.writer.transport.abort()
+
+
 async def test_a_stalled_connection_can_be_cut(proxy: TcpProxy, client: Client) -> None:
     assert await client.ask(b"ping") == b"ping"
     proxy.stall()
