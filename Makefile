@@ -39,8 +39,8 @@ up: .venv/runtime ## leave it all running, with the trace page, until Ctrl-C
 scenarios: .venv/runtime ## eight orders in real trouble, and the traces they leave
 	@$(BIN)/orders scenarios $(ARGS)
 
-test: .venv/dev ## every test, against a real RabbitMQ
-	@$(BIN)/pytest $(ARGS)
+test: .venv/dev ## every test, against a real RabbitMQ; BROKER=4.0 picks another generation (root, Debian)
+	@BROKER=$(BROKER) $(BIN)/pytest $(ARGS)
 
 check: .venv/dev ## lint, format, types and import directions
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

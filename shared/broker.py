@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import uuid4
@@ -32,7 +32,7 @@ HEARTBEAT_SECONDS = 10
 """A peer that has gone silent is noticed after two to three of these."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
-OnMessage = Callable[[AbstractIncomingMessage], Awaitable[None]]
+OnMessage = Callable[[AbstractIncomingMessage], Coroutine[Any, Any, None]]
 _LOST = (
     aiormq.exceptions.AMQPError,
     aiormq.exceptions.ChannelInvalidStateError,
@@ -46,10 +46,10 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def _cancelled_by_us_alone() -> Iterator[None]:
-    """Raise ConnectionError for a cancellation that nobody asked for.
+def _lost_is_an_error() -> Iterator[None]:
+    """Raise ConnectionError for the odd ways in which the client ends what waits on a connection that it has lost.
 
-    The client ends whatever waits on a connection that has gone silent with CancelledError, which would end our task too.
+    It cancels, which would end our own task too, or raises a bare Exception or StopAsyncIteration.
     """
     try:
         yield
@@ -58,6 +58,10 @@ def _cancelled_by_us_alone() -> Iterator[None]:
         if task is None or task.cancelling():
             raise
         raise ConnectionError("the connection has gone silent") from error
+    except Exception as error:
+        if type(error) not in {Exception, StopAsyncIteration}:
+            raise
+        raise ConnectionError("the connection has gone") from error
 
 
 def message(
@@ -100,11 +104,12 @@ class Session:
     @contextlib.asynccontextmanager
     async def open(cls, url: URL, client_name: str) -> AsyncIterator[Self]:
         """Connect and open the publishing channel; everything ends with the context."""
-        connection = await aio_pika.connect(
-            url.update_query(heartbeat=url.query.get("heartbeat", str(HEARTBEAT_SECONDS))),
-            timeout=CONNECT_SECONDS,
-            client_properties={"connection_name": client_name},
-        )
+        with _lost_is_an_error():
+            connection = await aio_pika.connect(
+                url.update_query(heartbeat=url.query.get("heartbeat", str(HEARTBEAT_SECONDS))),
+                timeout=CONNECT_SECONDS,
+                client_properties={"connection_name": client_name},
+            )
         try:
             publisher = await connection.channel(publisher_confirms=True, on_return_raises=True)
             session = cls(connection, publisher)
@@ -152,7 +157,7 @@ class Session:
             started = time.perf_counter()
             metrics.consumed_messages.add(1, measured)
             try:
-                await on_message(delivery)
+                await _to_its_end(on_message(delivery))
             finally:
                 metrics.process_duration.record(time.perf_counter() - started, measured)
                 self._in_flight -= 1
@@ -190,9 +195,10 @@ class Broker:
         try:
             yield self
         finally:
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+            # Once may not be enough: while the client gives up a silent connection it takes our cancellation for its own.
+            while not keeper.done():
+                keeper.cancel()
+                await asyncio.wait([keeper], timeout=CONNECT_SECONDS + 1)
 
     async def _keep_connected(self, on_connect: Callable[[Session], Awaitable[None]]) -> None:
         pause, attempt = FIRST_PAUSE, 0
@@ -200,7 +206,7 @@ class Broker:
             url = self._urls[attempt % len(self._urls)]
             attempt += 1
             try:
-                with _cancelled_by_us_alone():
+                with _lost_is_an_error():
                     await self._serve_one(url, on_connect)
                 pause = FIRST_PAUSE
             except _LOST as error:
@@ -237,7 +243,7 @@ class Broker:
         measured = _attributes("send", f"{exchange}:{destination}" if exchange else destination)
         started = time.perf_counter()
         try:
-            with _cancelled_by_us_alone():
+            with _lost_is_an_error():
                 await session.publish(exchange, routing_key, outgoing, timeout)
         except PublishError as returned:
             measured[semconv.ERROR_TYPE] = Unroutable.code
@@ -268,8 +274,22 @@ class Broker:
 
     async def drain(self, timeout: float) -> None:
         """Take no further deliveries and finish those taken, in at most `timeout` seconds; the rest the broker takes back."""
-        with contextlib.suppress(BrokerUnavailable, *_LOST), _cancelled_by_us_alone():
+        with contextlib.suppress(BrokerUnavailable, *_LOST), _lost_is_an_error():
             await asyncio.wait_for(self.session().drain(), timeout)
+
+
+async def _to_its_end(handling: Coroutine[Any, Any, None]) -> None:
+    """Let the handling of a delivery finish even when the client cancels it, as it does with the connection.
+
+    What the handler has begun goes on anyway, a commit above all; so that its span tells how that ended, and whoever waits
+    for it is woken, the cancellation is passed on only afterwards.
+    """
+    task = asyncio.ensure_future(handling)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _attributes(operation: str, destination: str) -> dict[str, str]:

@@ -7,14 +7,19 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from shared.local.rabbitmq import Machine, docker_answers, obtain_broker
+from tests.broker import chosen, new_node
 from tests.postgres import PrivatePostgres, private_postgres
 from tests.system import Api, Service, System, TestBroker, VirtualHost, management_of, running_system
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[TestBroker]:
-    """One broker for the whole run: in a container where a Docker engine answers, else a private node."""
-    if docker_answers():
+    """One broker for the whole run: the generation that BROKER names, else a container, else a private node."""
+    if chosen():
+        with new_node() as node:
+            assert node.management_url is not None
+            yield TestBroker(node.amqp_url, node.management_url)
+    elif docker_answers():
         from testcontainers.rabbitmq import RabbitMqContainer
 
         container = RabbitMqContainer("rabbitmq:4-management").with_exposed_ports(5672, 15672)

@@ -1,0 +1,25 @@
+"""The broker that the tests are run against: `make test BROKER=4.0` picks the generation."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from shared.local.rabbitmq_debian import debian_tree
+from shared.local.rabbitmq_node import PrivateNode
+
+TREES = Path(os.environ.get("XDG_CACHE_HOME") or "/var/cache") / "traced-orders"
+SUITES = {"4.0": "trixie"}
+"""The Debian release that holds a generation of RabbitMQ, for those that this machine's own does not have."""
+
+
+def chosen() -> str:
+    """Give the generation that BROKER asks for; empty for whatever is there."""
+    wanted = os.environ.get("BROKER", "")
+    assert wanted in {"", "installed", *SUITES}, f"BROKER is {wanted!r}; use installed, or {', '.join(SUITES)}"
+    return wanted
+
+
+def new_node(**options: Any) -> PrivateNode:
+    """Make a private node of the chosen generation, not started yet."""
+    suite = SUITES.get(chosen())
+    return PrivateNode(root=debian_tree(TREES / suite, suite) if suite else None, **options)

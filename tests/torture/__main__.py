@@ -1,0 +1,83 @@
+"""Tortures the whole system: `python -m tests.torture --seconds 180 --rate 30 --seed 1`."""
+
+import asyncio
+import secrets
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tests.torture.run import Result, planned, torture
+
+SHOWN = 20
+console = Console(highlight=False, width=120)
+
+
+def main(
+    seconds: Annotated[float, typer.Option(help="How long orders come in and faults happen.")] = 180.0,
+    rate: Annotated[float, typer.Option(help="Orders a second.")] = 30.0,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same faults; random without.")] = None,
+    postgres: Annotated[bool, typer.Option("--postgres", help="PostgreSQL instead of SQLite.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="New directory that keeps logs, databases and spans.")] = None,
+    show_plan: Annotated[bool, typer.Option("--plan", help="Show the faults of this seed and do nothing.")] = False,
+) -> None:
+    """Order and break at the same time, then do the accounts; ends with 1 when a promise was broken."""
+    chosen = secrets.randbelow(1_000_000) if seed is None else seed
+    console.print(f"seed [bold]{chosen}[/]: {len(planned(chosen, seconds))} faults in {seconds:.0f} s")
+    if show_plan:
+        for fault in planned(chosen, seconds):
+            console.print(f"{fault.at:7.1f}  {fault}")
+        return
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        console.print(f"[dim]{time.monotonic() - began:6.1f}[/]  {line}")
+
+    with tempfile.TemporaryDirectory(prefix="traced-orders-torture-") as temporary:
+        directory = keep or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=keep is None)
+        result = asyncio.run(
+            torture(
+                seconds=seconds, rate=rate, seed=chosen, directory=directory.resolve(), use_postgres=postgres, say=say
+            )
+        )
+    _show(result, chosen)
+    raise typer.Exit(0 if result.is_ok else 1)
+
+
+def _show(result: Result, seed: int) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for title, counts in (
+        ("orders", result.outcomes),
+        ("answers", result.codes),
+        ("faults", result.faults),
+        (f"spans lost by SIGKILL, of {result.spans}", result.lost_spans),
+    ):
+        table.add_row(title, ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none")
+    table.add_row("last known of them before the kill", f"at most {result.longest_lag:.1f} s")
+    table.add_row("longest time to outcome", f"{result.longest_to_outcome:.1f} s")
+    table.add_row("settled after the last fault", f"{result.settled_after:.1f} s")
+    table.add_row("longest delay of the run itself", f"{result.own_delay:.1f} s")
+    console.print(table)
+    console.print()
+    checks = Table(box=None, show_header=False, pad_edge=False)
+    for check in result.checks:
+        mark = "[green]ok[/]" if check.is_ok else f"[red]{len(check.violations)} violations[/]"
+        checks.add_row(check.name, f"[dim]{check.looked_at}[/]", mark)
+    console.print(checks)
+    for check in result.checks:
+        if not check.is_ok:
+            console.print(f"\n[red]{check.name}[/]")
+            for violation in check.violations[:SHOWN]:
+                console.print(f"  {violation}", markup=False)
+    console.print(f"\n{'every promise was kept' if result.is_ok else '[red]promises were broken[/]'} (seed {seed})")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,218 @@
+"""What is tortured: a broker, two order APIs, two inventory workers, each behind a proxy of its own, and their receiver."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from shared.local.ports import LOOPBACK, claim_port, port_of
+from shared.local.rabbitmq_node import PrivateNode
+from tests.broker import new_node
+from tests.postgres import private_postgres
+from tests.receiver import Receiver
+from tests.system import Service
+from tests.torture.network import Wire, running_wires
+
+REPLY_TIMEOUT = 2.0
+END_SECONDS = 40.0
+"""Longest orderly end: 15 s for open requests, 10 s to drain, 5 s to flush, and some for a busy machine."""
+RECONNECT_SECONDS = 30.0
+"""Longest wait after a crash of the broker until the services work again, before it may crash once more."""
+INSTANCES = 2
+
+ORDER_API = "order-api"
+INVENTORY_WORKER = "inventory-worker"
+
+
+@dataclass(slots=True)
+class Life:
+    """One process from its start to its end; times are nanoseconds since the epoch."""
+
+    service: str
+    instance: str
+    started_ns: int
+    killed_ns: int | None = None
+    """When it got SIGKILL; None for a process that ended in order or still runs."""
+    exit_status: int | None = None
+
+
+class Collector(Receiver):
+    """The receiver, which tells the values of a metric of each process apart too."""
+
+    def by_instance(self, name: str) -> dict[str, float]:
+        """Give the last value of a gauge or counter of each process, summed over its series."""
+        self.metric(name)
+        found: dict[str, float] = {}
+        for (of, instance, _), value in self._values.items():
+            if of == name:
+                found[instance] = found.get(instance, 0.0) + value
+        return found
+
+
+class Slot:
+    """A place for one service process: its port, its proxy to the broker, and every life that it has had."""
+
+    def __init__(
+        self, service: str, number: int, port: int, wire: Wire, environment: Mapping[str, str], directory: Path
+    ) -> None:
+        self.service = service
+        self.name = f"{service} {number}"
+        self.url = f"http://{LOOPBACK}:{port}"
+        self.wire = wire
+        self.log = directory / f"{self.name.replace(' ', '-')}.log"
+        self.lives: list[Life] = []
+        self._port = port
+        self._environment = environment
+        self._process: Service | None = None
+
+    @property
+    def process(self) -> Service:
+        """The process that runs here now."""
+        assert self._process is not None, f"{self.name} does not run"
+        return self._process
+
+    async def start(self) -> None:
+        """Start the service and wait until it serves; the broker may be away meanwhile."""
+        started = time.time_ns()
+        self._process = Service(self.service.replace("-", "_"), self._port, self._environment, self.log)
+        self.lives.append(Life(self.service, f"{os.uname().nodename}-{self._process.pid}", started))
+        await self.wait_for("/health", within=60)
+
+    async def wait_for(self, path: str, within: float) -> None:
+        """Wait until a probe answers 200."""
+        deadline = time.monotonic() + within
+        async with httpx.AsyncClient(base_url=self.url, timeout=5, trust_env=False) as http:
+            while True:
+                assert self.process.exit_status is None, f"{self.name} has ended by itself, see {self.log}"
+                try:
+                    if (await http.get(path)).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                assert time.monotonic() < deadline, f"{self.name} has no good answer to {path} after {within:.0f} s"
+                await asyncio.sleep(0.05)
+
+    async def kill(self) -> None:
+        """Kill the process at once."""
+        self.process.signal(signal.SIGKILL)
+        self.lives[-1].killed_ns = time.time_ns()
+        await asyncio.to_thread(self.process.kill)
+        self.lives[-1].exit_status = -signal.SIGKILL
+
+    async def terminate(self) -> None:
+        """Ask the process to end, and wait for it."""
+        self.lives[-1].exit_status = await asyncio.to_thread(self.process.end, END_SECONDS)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the process for a while."""
+        with self.process.paused():
+            yield
+
+    async def end_quietly(self) -> None:
+        """End what still runs when the run is over, whatever its state."""
+        if self._process is not None:
+            await asyncio.to_thread(self._process.kill)
+
+
+class Plant:
+    """Everything that runs."""
+
+    def __init__(self, node: PrivateNode, collector: Collector, databases: Mapping[str, str]) -> None:
+        self.node = node
+        self.collector = collector
+        self.databases = databases
+        self.slots: dict[str, Slot] = {}
+
+    @property
+    def apis(self) -> list[Slot]:
+        """The order APIs."""
+        return [slot for slot in self.slots.values() if slot.service == ORDER_API]
+
+    @property
+    def lives(self) -> list[Life]:
+        """Every process that ran."""
+        return [life for slot in self.slots.values() for life in slot.lives]
+
+    async def crash_broker(self, away: float) -> None:
+        """Kill the broker, start it again after so many seconds, and give the services time to find it."""
+        await asyncio.to_thread(self.node.kill)
+        await asyncio.sleep(away)
+        await asyncio.to_thread(self.node.restart)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECONNECT_SECONDS):
+                while not await self._has_taken_up_work():
+                    await asyncio.sleep(0.5)
+
+    async def _has_taken_up_work(self) -> bool:
+        """Tell whether an API and a worker are ready; any of them may be away for another reason."""
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+            ready = set()
+            for slot in self.slots.values():
+                with contextlib.suppress(httpx.TransportError):
+                    if (await http.get(f"{slot.url}/ready")).status_code == 200:
+                        ready.add(slot.service)
+        return len(ready) == len(self.databases)
+
+    async def wait_until_ready(self, within: float) -> list[str]:
+        """Wait until every service says that it is ready; gives a sentence for each that does not."""
+        waiting = (slot.wait_for("/ready", within) for slot in self.slots.values())
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        return [str(failure) for failure in found if failure is not None]
+
+
+@asynccontextmanager
+async def running_plant(
+    directory: Path, initial_stock: Mapping[str, int], *, use_postgres: bool = False
+) -> AsyncIterator[Plant]:
+    """Start everything on ports of its own, and end all of it with the context."""
+    async with AsyncExitStack() as stack:
+        databases = {
+            ORDER_API: f"sqlite:///{directory}/orders.db",
+            INVENTORY_WORKER: f"sqlite:///{directory}/inventory.db",
+        }
+        if use_postgres:
+            (directory / "postgres").mkdir()
+            server = stack.enter_context(private_postgres(directory / "postgres"))
+            databases = {service: stack.enter_context(server.database()) for service in databases}
+        node = new_node(management=False)
+        await asyncio.to_thread(node.start)
+        stack.callback(node.stop, grace=0)
+        plant = Plant(node, stack.enter_context(Collector()), databases)
+        wires = stack.enter_context(running_wires(INSTANCES * len(databases), LOOPBACK, node.ports.amqp))
+        for service in databases:
+            for number in range(1, INSTANCES + 1):
+                wire = wires.pop()
+                port = port_of(stack.enter_context(claim_port()))
+                environment = _environment(plant, service, port, wire, initial_stock)
+                slot = Slot(service, number, port, wire, environment, directory)
+                plant.slots[slot.name] = slot
+                stack.push_async_callback(slot.end_quietly)
+        await asyncio.gather(*(slot.start() for slot in plant.slots.values()))
+        not_ready = await plant.wait_until_ready(within=60)
+        assert not not_ready, not_ready
+        yield plant
+
+
+def _environment(plant: Plant, service: str, port: int, wire: Wire, initial_stock: Mapping[str, int]) -> dict[str, str]:
+    own = service.replace("-", "_").upper()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENOBSERVE_"))}
+    return inherited | {
+        f"{own}_PORT": str(port),
+        "AMQP_URL": f"amqp://guest:guest@{LOOPBACK}:{wire.port}/?heartbeat=1",
+        "DATABASE_URL": plant.databases[service],
+        "REPLY_TIMEOUT": str(REPLY_TIMEOUT),
+        "INITIAL_STOCK": str(dict(initial_stock)).replace("'", '"'),
+        "OPENOBSERVE_URL": plant.collector.url,
+        "OPENOBSERVE_USER": "root@example.com",
+        "OPENOBSERVE_PASSWORD": "Traced-orders-1",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_METRIC_EXPORT_INTERVAL": "2000",
+    }
