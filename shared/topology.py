@@ -78,6 +78,15 @@ def reply_queue(instance: str) -> str:
     return f"{REPLY_QUEUE_PREFIX}{instance}.{secrets.token_hex(3)}"
 
 
+_OWN_NAMES = frozenset({*(queue.name for queue in QUEUES), f"{ORDERS_EXCHANGE}:{INVENTORY_CHECK}"})
+FOREIGN_TEMPLATE = "{reply_to}"
+
+
 def destination_template(name: str) -> str | None:
-    """Give the low-cardinality form of a generated queue name, or None for a name that is its own."""
-    return REPLY_QUEUE_TEMPLATE if name.startswith(REPLY_QUEUE_PREFIX) and name != SHARED_REPLIES else None
+    """Give the low-cardinality form of a destination that is not one of ours by name; None for one that is.
+
+    A stranger's `reply_to` may hold anything, and must make neither a span name nor a metric series of its own.
+    """
+    if name in _OWN_NAMES:
+        return None
+    return REPLY_QUEUE_TEMPLATE if name.startswith(REPLY_QUEUE_PREFIX) else FOREIGN_TEMPLATE

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from shared.local.rabbitmq_debian import debian_tree
+from shared.local.rabbitmq_debian import debian_tree, ensure_server
 from shared.local.rabbitmq_node import PrivateNode
 
 TREES = Path(os.environ.get("XDG_CACHE_HOME") or "/var/cache") / "traced-orders"
@@ -22,4 +22,6 @@ def chosen() -> str:
 def new_node(**options: Any) -> PrivateNode:
     """Make a private node of the chosen generation, not started yet."""
     suite = SUITES.get(chosen())
-    return PrivateNode(root=debian_tree(TREES / suite, suite) if suite else None, **options)
+    if suite is not None:
+        return PrivateNode(root=debian_tree(TREES / suite, suite), **options)
+    return PrivateNode(server=ensure_server(), **options)

@@ -13,8 +13,6 @@ from typing import Any
 from aio_pika.abc import AbstractIncomingMessage
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Span as SdkSpan
-from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 from opentelemetry.util._decorator import _agnosticcontextmanager
@@ -104,7 +102,8 @@ def _correct(operation: str, old: Mapping[str, types.AttributeValue]) -> tuple[s
     if template is None:
         return destination, corrected
     corrected[semconv.MESSAGING_DESTINATION_TEMPLATE] = template
-    corrected[semconv.MESSAGING_DESTINATION_TEMPORARY] = True
+    if template == topology.REPLY_QUEUE_TEMPLATE:
+        corrected[semconv.MESSAGING_DESTINATION_TEMPORARY] = True
     return template, corrected
 
 
@@ -236,15 +235,3 @@ def redeliveries_of(message: AbstractIncomingMessage) -> int:
 def _count(message: AbstractIncomingMessage, header: str) -> int:
     count = message.headers.get(header)
     return count if isinstance(count, int) and 0 < count < 1_000_000 else 0
-
-
-class ErrorTypeProcessor(SpanProcessor):
-    """Gives each failed span the `error.type` that the conventions require, from the exception it recorded last."""
-
-    def _on_ending(self, span: SdkSpan) -> None:
-        if span.status.status_code is not StatusCode.ERROR or semconv.ERROR_TYPE in (span.attributes or {}):
-            return
-        for event in reversed(span.events):
-            if exception_type := (event.attributes or {}).get("exception.type"):
-                span.set_attribute(semconv.ERROR_TYPE, exception_type)
-                return

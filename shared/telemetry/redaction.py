@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping
 
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor
 from opentelemetry.trace import Status
 from opentelemetry.util import types
+
+from shared.telemetry.ended_spans import RewritingProcessor, copy_of
 
 MASK = "[redacted]"
 
@@ -47,27 +48,11 @@ def _redact(attributes: Mapping[str, types.AttributeValue]) -> Mapping[str, type
     return {**attributes, **masked} if masked else attributes
 
 
-class RedactionProcessor(SpanProcessor):
+class RedactionProcessor(RewritingProcessor):
     """Hands each ended span on, replaced by a masked copy where it holds personal data."""
 
     def __init__(self, following: SpanProcessor) -> None:
-        self._following = following
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Pass on: nothing is exported yet."""
-        self._following.on_start(span, parent_context)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Hand on the span or its masked copy."""
-        self._following.on_end(redacted(span))
-
-    def shutdown(self) -> None:
-        """Shut the following processor down."""
-        self._following.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Flush the following processor."""
-        return self._following.force_flush(timeout_millis)
+        super().__init__(redacted, following)
 
 
 def redacted(span: ReadableSpan) -> ReadableSpan:
@@ -84,20 +69,7 @@ def redacted(span: ReadableSpan) -> ReadableSpan:
         and all(a is b for a, b in zip(events, span.events, strict=True))
     ):
         return span
-    return ReadableSpan(
-        name=name,
-        context=span.context,
-        parent=span.parent,
-        resource=span.resource,
-        attributes=attributes,
-        events=events,
-        links=span.links,
-        kind=span.kind,
-        status=status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )
+    return copy_of(span, name=name, attributes=attributes, events=events, status=status)
 
 
 def _redact_event(event: Event) -> Event:

@@ -29,8 +29,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared import __version__
 from shared.telemetry import logs, metrics
+from shared.telemetry.ended_spans import RewritingProcessor, with_error_type
 from shared.telemetry.export import LostSpans, WatchedBatchSpanProcessor, watching_session
-from shared.telemetry.messaging import ConventionalTracerProvider, ErrorTypeProcessor
+from shared.telemetry.messaging import ConventionalTracerProvider
 from shared.telemetry.otlp_encoder import DirectSpanExporter
 from shared.telemetry.propagation import GuardedPropagator
 from shared.telemetry.redaction import RedactionProcessor
@@ -132,9 +133,8 @@ def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapp
     if exporter is None:
         return None
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(ErrorTypeProcessor())
     watched = WatchedBatchSpanProcessor(exporter, lost, capacity, delay_ms, batch)
-    provider.add_span_processor(RedactionProcessor(watched))
+    provider.add_span_processor(RedactionProcessor(RewritingProcessor(with_error_type, watched)))
     trace.set_tracer_provider(provider)
     metrics.observe_lost_spans(lost.by_reason)
     AioPikaInstrumentor().instrument(tracer_provider=ConventionalTracerProvider(provider))

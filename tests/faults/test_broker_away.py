@@ -159,6 +159,7 @@ def test_a_silent_broker_holds_an_answer_up_no_longer_than_the_reply_timeout(
         first_send = next(span for span in spans if span.name == SEND)
         assert first_send.failed
         assert [event.attributes["exception.type"] for event in first_send.events] == ["TimeoutError"]
+        assert first_send.attributes["error.type"] == "TimeoutError"
 
 
 def test_an_order_that_is_stored_is_accepted_even_if_the_database_locks_while_the_broker_is_silent(

@@ -1,10 +1,12 @@
 """Redaction: what reaches an exporter holds no personal data."""
 
+import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Status, StatusCode
 
+from shared.telemetry.ended_spans import RewritingProcessor, with_error_type
 from shared.telemetry.redaction import MASK, RedactionProcessor, redact_text
 
 
@@ -60,3 +62,19 @@ def test_a_span_without_personal_data_is_handed_on_as_it_is() -> None:
 
 def test_text_without_an_address_stays() -> None:
     assert redact_text("3 @ 5 and user@ and @host") == "3 @ 5 and user@ and @host"
+
+
+def test_a_failed_span_says_its_error_type_and_a_good_one_stays_as_it_is() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(RewritingProcessor(with_error_type, SimpleSpanProcessor(exporter)))
+    tracer = provider.get_tracer("test")
+
+    with pytest.raises(TimeoutError), tracer.start_as_current_span("failed"):
+        raise TimeoutError
+    tracer.start_span("own", attributes={"error.type": "unroutable"}).end()
+    tracer.start_span("good").end()
+
+    found = {span.name: dict(span.attributes or {}) for span in exporter.get_finished_spans()}
+    assert found == {"failed": {"error.type": "TimeoutError"}, "own": {"error.type": "unroutable"}, "good": {}}
+    provider.shutdown()

@@ -1,0 +1,71 @@
+"""Changes to spans between their end and their export, when a span itself is frozen and only a copy can differ."""
+
+from collections.abc import Callable, Sequence
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import Status, StatusCode
+from opentelemetry.util import types
+
+from shared.telemetry import semconv
+
+
+class RewritingProcessor(SpanProcessor):
+    """Hands each ended span on as `rewrite` gives it: the span itself, or a copy."""
+
+    def __init__(self, rewrite: Callable[[ReadableSpan], ReadableSpan], following: SpanProcessor) -> None:
+        self._rewrite = rewrite
+        self._following = following
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Pass on: nothing is exported yet."""
+        self._following.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand on the span or its copy."""
+        self._following.on_end(self._rewrite(span))
+
+    def shutdown(self) -> None:
+        """Shut the following processor down."""
+        self._following.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Flush the following processor."""
+        return self._following.force_flush(timeout_millis)
+
+
+def copy_of(
+    span: ReadableSpan,
+    *,
+    name: str | None = None,
+    attributes: types.Attributes = None,
+    events: Sequence[Event] | None = None,
+    status: Status | None = None,
+) -> ReadableSpan:
+    """Copy an ended span with some parts replaced."""
+    return ReadableSpan(
+        name=span.name if name is None else name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=span.attributes if attributes is None else attributes,
+        events=span.events if events is None else events,
+        links=span.links,
+        kind=span.kind,
+        status=span.status if status is None else status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def with_error_type(span: ReadableSpan) -> ReadableSpan:
+    """Give a failed span the `error.type` that the conventions require, from the exception it recorded last."""
+    attributes = span.attributes or {}
+    if span.status.status_code is not StatusCode.ERROR or semconv.ERROR_TYPE in attributes:
+        return span
+    for event in reversed(span.events):
+        exception_type = (event.attributes or {}).get("exception.type")
+        if exception_type:
+            return copy_of(span, attributes={**attributes, semconv.ERROR_TYPE: exception_type})
+    return span

@@ -1,0 +1,150 @@
+"""The other two signals: metrics of bounded cardinality under their standard names, and logs that know their trace."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import aio_pika
+import httpx
+import pytest
+from opentelemetry.test._otlp_test_server import OtlpProtoTestServer
+
+from shared.messages import DECISION_TYPE, InventoryDecision, OrderStatus
+from tests.system import Api, System, VirtualHost, new_id, order_body
+from tests.waiting import eventually
+
+MESSAGING_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+EXPECTED = {
+    "messaging.client.operation.duration": "s",
+    "messaging.process.duration": "s",
+    "messaging.client.sent.messages": "{message}",
+    "messaging.client.consumed.messages": "{message}",
+    "http.server.request.duration": "s",
+    "orders.queue_wait": "s",
+    "orders.reply_wait": "s",
+    "orders.placed": "{order}",
+    "orders.decided": "{order}",
+    "orders.replies": "{message}",
+    "orders.settled": "{message}",
+    "orders.commit.batch_size": "{write}",
+    "orders.waiting": "{request}",
+    "orders.spans.lost": "{span}",
+}
+
+
+class Signals:
+    """A receiver for metrics and logs that keeps every series and record it has seen."""
+
+    def __init__(self, server: OtlpProtoTestServer) -> None:
+        self._server = server
+        self.series: dict[tuple[str, str, frozenset[tuple[str, str]]], Any] = {}
+        self.metrics: dict[str, Any] = {}
+        self.logs: list[Any] = []
+
+    def read(self) -> "Signals":
+        """Take in what has arrived."""
+        for new in self._server.drain_metrics():
+            self.metrics[new.metric.name] = new.metric
+            service = _texts(new.resource.attributes)["service.name"]
+            for point in getattr(new.metric, new.metric.WhichOneof("data") or "gauge").data_points:
+                self.series[new.metric.name, service, frozenset(_texts(point.attributes).items())] = point
+        self.logs += self._server.drain_log_records()
+        return self
+
+
+@pytest.fixture
+def signals() -> Iterator[Signals]:
+    with OtlpProtoTestServer(base_path="/api/default") as server:
+        yield Signals(server)
+
+
+@pytest.fixture
+def api(system: System, signals: Signals) -> Api:
+    base = f"http://127.0.0.1:{signals._server.port}/api/default/v1"
+    environment = {
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{base}/metrics",
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{base}/logs",
+        "OTEL_METRIC_EXPORT_INTERVAL": "300",
+    }
+    system.start_worker(**environment).wait_until_ready()
+    started = system.start_api(**environment, REPLY_TIMEOUT="30")
+    started.service.wait_until_ready()
+    return started
+
+
+def test_a_thousand_orders_make_no_more_series_than_a_hundred(api: Api, signals: Signals) -> None:
+    asyncio.run(_place(api, 100))
+    before = _settled_series(signals, orders=100)
+
+    asyncio.run(_place(api, 900))
+    after = _settled_series(signals, orders=1000)
+
+    assert after == before
+    assert len(after) < 100
+
+
+def test_the_metrics_have_their_standard_names_units_and_buckets(api: Api, signals: Signals) -> None:
+    asyncio.run(_place(api, 20))
+    _settled_series(signals, orders=20)
+
+    found = {name: metric.unit for name, metric in signals.metrics.items()}
+
+    assert {name: found.get(name) for name in EXPECTED} == EXPECTED
+    for name in ("messaging.client.operation.duration", "messaging.process.duration"):
+        for (named, _, _), point in signals.series.items():
+            if named == name:
+                assert list(point.explicit_bounds) == MESSAGING_BUCKETS
+    assert all(metric.description for metric in signals.metrics.values())
+    assert any(point.exemplars for point in signals.series.values() if hasattr(point, "exemplars"))
+
+
+async def test_a_log_record_knows_the_trace_it_was_written_in(
+    api: Api, signals: Signals, virtual_host: VirtualHost, system: System
+) -> None:
+    decision = InventoryDecision(order_id=new_id(), status=OrderStatus.SUCCESS)
+    reply = aio_pika.Message(decision.encode(), type=DECISION_TYPE, correlation_id=decision.order_id)
+
+    connection = await aio_pika.connect(virtual_host.amqp_url)
+    async with connection:
+        channel = await connection.channel()
+        await channel.default_exchange.publish(reply, "order-api.replies.shared")
+    warning = eventually(
+        lambda: next(
+            (each for each in signals.read().logs if "not known here" in each.log_record.body.string_value), None
+        ),
+        what="the warning about a reply for nobody's order",
+    ).log_record
+
+    span = eventually(
+        lambda: next((each for each in system.receiver.spans() if each.span_id == warning.span_id.hex()), None),
+        what="the span that the warning was written in",
+    )
+    assert (span.name, span.trace_id) == ("process order-api.replies.shared", warning.trace_id.hex())
+    assert warning.severity_text == "WARNING"
+
+
+def _settled_series(signals: Signals, orders: int) -> set[tuple[str, str, frozenset[tuple[str, str]]]]:
+    """Wait until the metrics have caught up with so many orders, and give their series."""
+
+    def decided() -> bool:
+        points = [p for (name, _, _), p in signals.read().series.items() if name == "orders.decided"]
+        return bool(sum(point.as_int for point in points) >= orders)
+
+    eventually(decided, within=30, what=f"metrics of {orders} orders")
+    return set(signals.series)
+
+
+async def _place(api: Api, count: int) -> None:
+    limit = asyncio.Semaphore(50)
+
+    async def place(client: httpx.AsyncClient) -> None:
+        async with limit:
+            answer = await client.post("/orders", json=order_body({"widget": 1}, new_id()))
+            assert answer.status_code == 201
+
+    async with httpx.AsyncClient(base_url=api.service.url, timeout=60, trust_env=False) as client:
+        await asyncio.gather(*(place(client) for _ in range(count)))
+
+
+def _texts(attributes: Any) -> dict[str, str]:
+    return {each.key: str(each.value) for each in attributes}
