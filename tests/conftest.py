@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from shared.local.rabbitmq import Machine, docker_answers, obtain_broker
+from shared.local.rabbitmq import docker_answers
 from tests.broker import chosen, new_node
 from tests.postgres import PrivatePostgres, private_postgres
 from tests.system import Api, Service, System, TestBroker, VirtualHost, management_of, running_system
@@ -15,11 +15,7 @@ from tests.system import Api, Service, System, TestBroker, VirtualHost, manageme
 @pytest.fixture(scope="session")
 def broker() -> Iterator[TestBroker]:
     """One broker for the whole run: the generation that BROKER names, else a container, else a private node."""
-    if chosen():
-        with new_node() as node:
-            assert node.management_url is not None
-            yield TestBroker(node.amqp_url, node.management_url)
-    elif docker_answers():
+    if not chosen() and docker_answers():
         from testcontainers.rabbitmq import RabbitMqContainer
 
         container = RabbitMqContainer("rabbitmq:4-management").with_exposed_ports(5672, 15672)
@@ -28,9 +24,9 @@ def broker() -> Iterator[TestBroker]:
             amqp_url = f"amqp://guest:guest@{host}:{port}"
             yield TestBroker(amqp_url, management_of(amqp_url, int(container.get_exposed_port(15672))))
     else:
-        with obtain_broker(machine=Machine(docker_answers=lambda: False)) as private:
-            assert private.management_url is not None
-            yield TestBroker(private.amqp_url, private.management_url)
+        with new_node() as node:
+            assert node.management_url is not None
+            yield TestBroker(node.amqp_url, node.management_url)
 
 
 @pytest.fixture
