@@ -124,13 +124,17 @@ async def test_a_log_record_knows_the_trace_it_was_written_in(
 
 
 def _settled_series(signals: Signals, orders: int) -> set[tuple[str, str, frozenset[tuple[str, str]]]]:
-    """Wait until the metrics have caught up with so many orders, and give their series."""
+    """Wait until the metrics of both services have caught up with so many orders, and give their series."""
 
-    def decided() -> bool:
-        points = [p for (name, _, _), p in signals.read().series.items() if name == "orders.decided"]
-        return bool(sum(point.as_int for point in points) >= orders)
+    def counted(metric: str) -> int:
+        return sum(point.as_int for (name, _, _), point in signals.series.items() if name == metric)
 
-    eventually(decided, within=30, what=f"metrics of {orders} orders")
+    def caught_up() -> bool:
+        signals.read()
+        # The order API counts the one, the worker the other; each sends all that it has at once.
+        return min(counted("orders.decided"), counted("orders.settled")) >= orders
+
+    eventually(caught_up, within=30, what=f"metrics of {orders} orders")
     return set(signals.series)
 
 
