@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
+# Tests that run at a time: most of a test is waiting, for processes above all.
+PROCESSES ?= 4
 UV := $(BIN)/uv --quiet --no-progress --no-config
 
 # The first Python from 3.11 on that can make an environment.
@@ -33,14 +35,14 @@ help: ## list the targets
 demo: .venv/runtime ## run everything once: broker, services, receiver, a dozen orders, one trace
 	@$(BIN)/orders demo
 
-up: .venv/runtime ## leave it all running, with the trace page, until Ctrl-C
-	@$(BIN)/orders up
+up: .venv/runtime ## leave it all running, with the trace page, until Ctrl-C; WORKERS=4 APIS=2 for more of each
+	@$(BIN)/orders up $(if $(WORKERS),--workers $(WORKERS)) $(if $(APIS),--apis $(APIS))
 
 scenarios: .venv/runtime ## eight orders in real trouble, and the traces they leave
 	@$(BIN)/orders scenarios $(ARGS)
 
 test: .venv/dev ## every test, against a real RabbitMQ; BROKER=4.0 picks another generation (root, Debian)
-	@BROKER=$(BROKER) $(BIN)/pytest $(ARGS)
+	@BROKER=$(BROKER) $(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
 
 check: .venv/dev ## lint, format, types and import directions
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
@@ -36,6 +35,7 @@ from shared.commands.options import (
 from shared.consumption import WatchError
 from shared.dead_letters import DeadLetter, DeadLetterError
 from shared.local import demo as demonstration
+from shared.local.postgres import PostgresError
 from shared.local.rabbitmq import BrokerError
 from shared.local.stack import LOCAL_PASSWORD, LOCAL_USER, StackError, running_stack
 from shared.settings import load_environment
@@ -71,24 +71,29 @@ def demo() -> None:
     demonstration.run(console)
 
 
-@app.command()
-def up() -> None:
+@app.command(epilog=examples("orders up", "orders up --workers 4 --apis 2 # on one PostgreSQL, where there is one"))
+def up(
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Inventory workers that share the queue.")] = 1,
+    apis: Annotated[int, typer.Option(min=1, max=16, help="Order APIs, each with a reply queue of its own.")] = 1,
+) -> None:
     """Run everything until Ctrl-C, on the usual ports where they are free."""
-    with running_stack(lambda line: console.print(f"[dim]{line}[/]"), usual_ports=True) as stack:
-        console.print(
-            f"\n  orders    {stack.api_url}/docs\n  inventory {stack.worker_url}/docs\n  traces    {stack.traces_url}"
-        )
+    with running_stack(
+        lambda line: console.print(f"[dim]{line}[/]"), usual_ports=True, apis=apis, workers=workers
+    ) as stack:
+        console.print()
+        for what, services in (("orders", stack.apis), ("inventory", stack.workers)):
+            for service in services:
+                console.print(f"  {what:<9} {service.url}/docs")
+        console.print(f"  traces    {stack.traces_url}")
         if stack.broker.management_url:
             console.print(f"  broker    {stack.broker.management_url}  (guest, guest)")
         console.print(f"  logs      {stack.logs}\n")
-        api = "" if stack.api_url == API_URL else f" --api {stack.api_url}"
-        console.print(f'  curl -X POST "{stack.api_url}/orders/create?order_id=ORDER1"')
+        api = "" if stack.api.url == API_URL else f" --api {stack.api.url}"
+        console.print(f'  curl -X POST "{stack.api.url}/orders/create?order_id=ORDER1"')
         console.print(f"  .venv/bin/orders trace ORDER1{api}", soft_wrap=True)
         console.print(f"  .venv/bin/orders watch{watch_command.options_for(stack)}\n", soft_wrap=True)
         console.print("Ctrl-C ends it all.")
-        while stack.api.exit_status is None and stack.worker.exit_status is None:
-            time.sleep(0.2)
-        raise StackError(f"A service has ended by itself; its log is in {stack.logs}.")
+        stack.run_until_one_ends()
 
 
 app.command(epilog=load_command.EXAMPLES)(load_command.load)
@@ -284,7 +289,7 @@ def main() -> None:
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     try:
         app()
-    except (ApiError, BrokerError, DeadLetterError, ReadbackError, StackError, WatchError) as error:
+    except (ApiError, BrokerError, DeadLetterError, PostgresError, ReadbackError, StackError, WatchError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

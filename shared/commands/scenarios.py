@@ -35,7 +35,7 @@ def scenarios(
         usual_ports=keep,
         overrides={"REPLY_TIMEOUT": str(REPLY_TIMEOUT)},
     ) as stack:
-        with OrderClient(stack.api_url) as client:
+        with OrderClient(stack.api.url) as client:
             lab = Lab(stack, client, lambda line: console.print(f"  {line}", style="dim", soft_wrap=True))
             played = [
                 _play(console, lab, f"{number}. {scenario.title}", scenario)
@@ -45,9 +45,7 @@ def scenarios(
         console.print(f"\n{sum(played)} of {len(SCENARIOS)} scenarios played in {took:.0f} s.")
         if keep:
             console.print(f"Their traces are in {stack.traces_url}; Ctrl-C ends it all.")
-            while stack.api.exit_status is None and stack.worker.exit_status is None:
-                time.sleep(0.2)
-            raise StackError(f"A service has ended by itself; its log is in {stack.logs}.")
+            stack.run_until_one_ends()
 
 
 def _play(console: Console, lab: Lab, title: str, scenario: Scenario) -> bool:

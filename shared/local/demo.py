@@ -26,7 +26,7 @@ def run(console: Console) -> None:
         overrides={"REPLY_TIMEOUT": str(REPLY_TIMEOUT)},
     ) as stack:
         console.print(f"[dim]ready after {time.monotonic() - started:.1f} s[/]\n")
-        with OrderClient(stack.api_url) as client:
+        with OrderClient(stack.api.url) as client:
             tenth, late = _submit_orders(console, client, stack)
         if stack.is_embedded:
             _show_traces(console, stack, tenth, late)

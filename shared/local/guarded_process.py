@@ -21,6 +21,7 @@ class GuardedProcess:
     def __init__(
         self, command: Sequence[str], *, env: Mapping[str, str], log: Path, scratch: Path | None = None
     ) -> None:
+        self._log = log
         with log.open("ab") as output:
             # Its own group: Ctrl-C in the terminal reaches us only, and we decide what ends when.
             self._process = subprocess.Popen(
@@ -40,6 +41,12 @@ class GuardedProcess:
     def exit_status(self) -> int | None:
         """The exit status (negative: the signal), or None while it runs."""
         return self._process.poll()
+
+    @property
+    def last_line(self) -> str:
+        """The last line of its log, for who has to say why it is not there."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        return lines[-1][:500] if lines else "it said nothing"
 
     def end(self, *, grace: float) -> None:
         """Ask it to end with SIGTERM, and after `grace` seconds kill the group; without grace kill at once."""

@@ -1,6 +1,7 @@
 """RabbitMQ from the packages of Debian or Ubuntu: installed on this machine, or in a tree, for another version."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -24,19 +25,31 @@ def ensure_server() -> Server:
     """Find this machine's RabbitMQ server, after installing one where there is none and it can be done."""
     server = find_server()
     if server is None and can_install():
-        install_rabbitmq()
+        install("rabbitmq-server")
         server = find_server()
     if server is None:
         raise BrokerError(NO_BROKER)
     return server
 
 
-def install_rabbitmq() -> None:
-    """Install rabbitmq-server without a question, and without starting the distribution's own broker on port 5672."""
-    with no_services_started():
+def install(*packages: str) -> None:
+    """Install packages without a question, and without starting the services in them: a broker on port 5672, say."""
+    # Two that begin at a time would meet at apt's locks, of which not every one can be waited for.
+    with _one_at_a_time(Path("/var/lib/apt/lists")), no_services_started():
         wait = "-oDPkg::Lock::Timeout=300"  # seconds, for whoever else is installing
         _run("apt-get", "--quiet", wait, "update")
-        _run("apt-get", "--quiet", "--yes", wait, "--no-install-recommends", "install", "rabbitmq-server")
+        _run("apt-get", "--quiet", "--yes", wait, "--no-install-recommends", "install", *packages)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """Keep a directory to this process, and wait for another one that has it so."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -58,24 +71,24 @@ def no_services_started(policy: Path = _POLICY) -> Iterator[None]:
 def debian_tree(path: Path, suite: str = "trixie") -> Path:
     """Make a Debian tree with RabbitMQ in it (4.0 in trixie) at `path` unless it is there; about 40 s and 400 MB.
 
-    For `PrivateNode(root=path)`. Two makers at once do no harm: the first to finish wins. Debian and Ubuntu, root only.
+    For `PrivateNode(root=path)`. Debian and Ubuntu, root only.
     """
     if find_server(path):
         return path
     if not can_install():
         raise BrokerError(f"A Debian tree in {path} can only be made by root on Debian or Ubuntu.")
     if shutil.which("debootstrap") is None:
-        raise BrokerError(f"A Debian tree in {path} needs debootstrap: apt-get install debootstrap.")
+        install("debootstrap")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as beside:
-        tree = Path(beside) / "tree"
-        # A tree that is complete under its name, or none: what is cut short leaves no half of one.
-        _run("debootstrap", "--variant=minbase", "--include=rabbitmq-server", suite, str(tree))
-        tree.chmod(0o755)
-        with contextlib.suppress(OSError):
+    with _one_at_a_time(path.parent), tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as beside:
+        if not path.exists():
+            tree = Path(beside) / "tree"
+            _run("debootstrap", "--variant=minbase", "--include=rabbitmq-server", suite, str(tree))
+            tree.chmod(0o755)
+            # A tree that is complete under its name, or none: what is cut short leaves no half of one.
             tree.rename(path)
     if not find_server(path):
-        raise BrokerError(f"There is something else in {path}: no RabbitMQ server is in it, and it is not empty.")
+        raise BrokerError(f"There is something else in {path}: no RabbitMQ server is in it.")
     return path
 
 

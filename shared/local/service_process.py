@@ -20,10 +20,13 @@ class StackError(Exception):
 class ServiceProcess:
     """A module that runs in a process of its own, each time with the same environment, port, files and log."""
 
-    def __init__(self, name: str, module: Sequence[str], *, ready_url: str, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, module: Sequence[str], *, url: str, ready: str, env: Mapping[str, str], log: Path
+    ) -> None:
         self._name = name
         self._command = [sys.executable, "-m", *module]
-        self._ready_url = ready_url
+        self.url = url
+        self._ready = ready
         self._env = env
         self._log = log
         self._process: GuardedProcess | None = None
@@ -66,20 +69,18 @@ class ServiceProcess:
     def is_ready(self) -> bool:
         """Ask it whether it is ready."""
         try:
-            return httpx.get(self._ready_url, timeout=5.0, trust_env=False).status_code == 200
+            return httpx.get(self.url + self._ready, timeout=5.0, trust_env=False).status_code == 200
         except httpx.HTTPError:
             return False
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until it says that it is ready; raises StackError when it ends, or is not ready after `timeout` seconds."""
+        if self._process is None:
+            raise StackError(f"The {self._name} is not started.")
         deadline = time.monotonic() + timeout
         while not self.is_ready():
             if self.exit_status is not None:
-                raise StackError(f"The {self._name} ended while it was starting: {self._last_line()}")
+                raise StackError(f"The {self._name} ended while it was starting: {self._process.last_line}")
             if time.monotonic() > deadline:
-                raise StackError(f"The {self._name} is not ready after {timeout:.0f} s: {self._last_line()}")
+                raise StackError(f"The {self._name} is not ready after {timeout:.0f} s: {self._process.last_line}")
             time.sleep(0.05)
-
-    def _last_line(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        return lines[-1][:500] if lines else "it said nothing"

@@ -1,11 +1,13 @@
 """Finds a Chromium for the browser tests, and on Debian installs one where there is none."""
 
-import os
 import shutil
-import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from shared.local.rabbitmq_debian import can_install, install
+from shared.local.rabbitmq_server import BrokerError
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PLACES = (
@@ -30,10 +32,9 @@ FLAGS = (
 def chromium_path() -> str:
     """The executable. Fails the test with one sentence where there is none and none can be installed."""
     found = _find()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]):
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(command, check=False, capture_output=True, timeout=600, env=environment)
+    if found is None and can_install():
+        with suppress(BrokerError):
+            install("chromium")
         found = _find()
     if found is None:
         pytest.fail("The browser tests need Chromium or Chrome: install it (on Debian: apt-get install chromium).")

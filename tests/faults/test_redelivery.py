@@ -9,9 +9,10 @@ from contextlib import closing
 
 import pytest
 
+from shared.local.postgres import PrivatePostgres
 from shared.traces.model import Link, Span
 from tests.faults.proxied_broker import ProxiedBroker, proxied
-from tests.postgres import PrivatePostgres, connect
+from tests.postgres import connect
 from tests.receiver import names
 from tests.system import Api, Service, System, VirtualHost, new_id, stock_levels
 from tests.waiting import eventually
