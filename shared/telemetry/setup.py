@@ -35,6 +35,7 @@ from shared.telemetry.messaging import ConventionalTracerProvider
 from shared.telemetry.otlp_encoder import DirectSpanExporter
 from shared.telemetry.propagation import GuardedPropagator
 from shared.telemetry.redaction import RedactionProcessor
+from shared.telemetry.sampling import LinkedSampler
 
 _log = logging.getLogger(__name__)
 
@@ -133,6 +134,8 @@ def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapp
     if exporter is None:
         return None
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    # The SDK has read OTEL_TRACES_SAMPLER by now, and gives what it made of it nowhere else.
+    provider.sampler = LinkedSampler(provider.sampler)
     watched = WatchedBatchSpanProcessor(exporter, lost, capacity, delay_ms, batch)
     provider.add_span_processor(RedactionProcessor(RewritingProcessor(with_error_type, watched)))
     trace.set_tracer_provider(provider)
