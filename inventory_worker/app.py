@@ -40,6 +40,7 @@ def create_app(settings: Settings, _: TelemetrySettings, instance: str) -> FastA
         "Reserves stock for the checks that arrive over RabbitMQ.",
         lifespan,
         {"broker": broker.ping, "database": database.ping},
+        settings.order_api_key,
     )
     app.include_router(http.router)
     return app

@@ -8,13 +8,14 @@ from pydantic import BaseModel, ConfigDict
 
 from inventory_worker.settings import StockLevel
 from inventory_worker.stock_store import SqlStockStore
-from shared.http import problem
+from shared.http import problem, require_key
 from shared.messages import ID_PATTERN
 
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
 _NOT_VALID: dict[int | str, dict[str, Any]] = {422: {"description": "the input is not valid", **_PROBLEM}}
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "no such SKU", **_PROBLEM}}
 _TOO_LARGE: dict[int | str, dict[str, Any]] = {413: {"description": "the body is too large", **_PROBLEM}}
+_NOT_ALLOWED: dict[int | str, dict[str, Any]] = {401: {"description": "the API key is missing or wrong", **_PROBLEM}}
 
 router = APIRouter(tags=["inventory"], responses={503: {"description": "the database is not available", **_PROBLEM}})
 
@@ -59,7 +60,12 @@ async def read_level(sku: Sku, store: Store) -> Response:
     return JSONResponse({"sku": sku, "available": levels[sku]})
 
 
-@router.put("/inventory/{sku}", response_model=Level, responses=_NOT_VALID | _TOO_LARGE)
+@router.put(
+    "/inventory/{sku}",
+    response_model=Level,
+    responses=_NOT_VALID | _TOO_LARGE | _NOT_ALLOWED,
+    dependencies=[Depends(require_key)],
+)
 async def set_level(sku: Sku, level: LevelIn, store: Store) -> Response:
     """Set a stock level, of a SKU known or new."""
     await store.set_level(sku, level.available)

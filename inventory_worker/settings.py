@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.messages import Identifier
@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     inventory_worker_host: str = "127.0.0.1"
     inventory_worker_port: Port = 8001
     initial_stock: dict[Identifier, StockLevel] = {"widget": 1_000_000, "gadget": 3}
+    order_api_key: SecretStr | None = None
+    """The key of the order API guards restocking too: one key for whoever may write."""
     log_level: str = "INFO"
 
     @property

@@ -45,6 +45,7 @@ def create_app(settings: Settings, telemetry: TelemetrySettings, instance: str) 
         "Takes orders, asks the inventory over RabbitMQ, keeps one trace an order.",
         lifespan,
         {"broker": broker.ping, "database": database.ping},
+        settings.order_api_key,
     )
     app.include_router(routes.router)
     return app

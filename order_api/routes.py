@@ -1,21 +1,18 @@
 """The HTTP interface of the order API."""
 
-import secrets
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.security import APIKeyHeader
-from starlette.exceptions import HTTPException
 
 from order_api.inventory_client import InventoryClient
 from order_api.order_store import SqlOrderStore
 from order_api.orders import Order, Outcome, Placement, merged, place_order
 from order_api.schemas import OrderIn, OrderOut, TutorialAnswer
 from order_api.settings import Settings
-from shared.http import problem
+from shared.http import problem, require_key
 from shared.messages import ID_PATTERN, Identifier, Item
 from shared.telemetry import metrics
 from shared.telemetry.setup import TelemetrySettings
@@ -39,16 +36,6 @@ async def _context(request: Request) -> Context:
 
 
 InContext = Annotated[Context, Depends(_context)]
-_api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="only where ORDER_API_KEY is set")
-
-
-async def _require_key(context: InContext, given: Annotated[str | None, Depends(_api_key)]) -> None:
-    required = context.settings.order_api_key
-    if required is None:
-        return
-    if not secrets.compare_digest((given or "").encode(), required.get_secret_value().encode()):
-        raise HTTPException(401, "the X-API-Key header is missing or wrong", {"WWW-Authenticate": "ApiKey"})
-
 
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
 _PLACING: dict[int | str, dict[str, Any]] = {
@@ -68,7 +55,7 @@ router = APIRouter(tags=["orders"])
     status_code=201,
     response_model=OrderOut,
     responses={200: {"description": "this order was placed before", "model": OrderOut}, **_PLACING},
-    dependencies=[Depends(_require_key)],
+    dependencies=[Depends(require_key)],
 )
 async def create_order(body: OrderIn, context: InContext) -> Response:
     """Place an order and wait for the decision of the inventory, but no longer than the reply timeout."""
@@ -85,7 +72,7 @@ async def create_order(body: OrderIn, context: InContext) -> Response:
     "/orders/create",
     response_model=TutorialAnswer,
     responses={**_PLACING, 202: {"description": "accepted, not decided yet", "model": TutorialAnswer}},
-    dependencies=[Depends(_require_key)],
+    dependencies=[Depends(require_key)],
 )
 async def create_order_by_id(
     order_id: Annotated[Identifier, Query(examples=["ORDER1"])], context: InContext

@@ -1,15 +1,18 @@
-"""What both HTTP interfaces share: problem details, the trace id header, health and readiness."""
+"""What both HTTP interfaces share: problem details, the API key, the trace id header, health and readiness."""
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
 from opentelemetry import trace
+from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,8 +28,13 @@ Ping = Callable[[], Awaitable[None]]
 _log = logging.getLogger(__name__)
 
 
-def new_app(title: str, summary: str, lifespan: Any, pings: Mapping[str, Ping]) -> FastAPI:
-    """Make an application with one SERVER span a request, bounded bodies, problem details, `/health` and `/ready`."""
+def new_app(
+    title: str, summary: str, lifespan: Any, pings: Mapping[str, Ping], api_key: SecretStr | None = None
+) -> FastAPI:
+    """Make an application with one SERVER span a request, bounded bodies, problem details, `/health` and `/ready`.
+
+    `api_key` is what the routes ask for that depend on `require_key`; without one they are open.
+    """
     app = _App(
         title=title,
         summary=summary,
@@ -34,6 +42,7 @@ def new_app(title: str, summary: str, lifespan: Any, pings: Mapping[str, Ping]) 
         max_body_size=MAX_BODY_BYTES,
         telemetry={"operation_spans": False, "logs": False, "exclude": _is_probe},
     )
+    app.state.api_key = api_key
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(StoreUnavailable, _on_store_unavailable)
@@ -46,6 +55,18 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, 
     """Answer with problem details (RFC 9457)."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
     return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+_api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="only where ORDER_API_KEY is set")
+
+
+async def require_key(request: Request, given: Annotated[str | None, Depends(_api_key)]) -> None:
+    """Let a request pass that has the application's API key, where it has one; raises HTTPException 401."""
+    required: SecretStr | None = request.app.state.api_key
+    if required is None:
+        return
+    if not secrets.compare_digest((given or "").encode(), required.get_secret_value().encode()):
+        raise HTTPException(401, "the X-API-Key header is missing or wrong", {"WWW-Authenticate": "ApiKey"})
 
 
 _TOO_LARGE = problem(413, f"the body has more than {MAX_BODY_BYTES} bytes")

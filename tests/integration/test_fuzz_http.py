@@ -23,7 +23,17 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from shared.messages import CHECK_TYPE, DECISION_TYPE
-from tests.system import Api, Service, TestBroker, VirtualHost, new_id, order_body, running_system, stock_levels
+from tests.system import (
+    Api,
+    Service,
+    System,
+    TestBroker,
+    VirtualHost,
+    new_id,
+    order_body,
+    running_system,
+    stock_levels,
+)
 from tests.waiting import eventually
 
 OPERATIONS = [
@@ -233,3 +243,13 @@ def test_with_the_api_key_orders_are_placed_and_reading_is_open(guarded: Api) ->
     assert guarded.http.get(f"/orders/{placed.json()['order_id']}").status_code == 200
     assert guarded.http.get("/health").status_code == guarded.http.get("/ready").status_code == 200
     assert KEY not in guarded.service.log
+
+
+def test_the_api_key_guards_restocking_too_and_reading_the_stock_is_open(system: System) -> None:
+    worker = system.start_worker(ORDER_API_KEY=KEY).wait_until_ready()
+    with httpx.Client(base_url=worker.url, timeout=30, trust_env=False) as http:
+        refused = http.put("/inventory/widget", json={"available": 1})
+        restocked = http.put("/inventory/widget", json={"available": 2}, headers={"X-API-Key": KEY})
+
+        assert (refused.status_code, restocked.status_code) == (401, 200)
+        assert http.get("/inventory/widget").json()["available"] == 2
