@@ -13,7 +13,7 @@ for candidate in "$$PYTHON" python3.13 python3.12 python3.11 python3 python; do 
     && { echo "$$candidate"; break; }; done
 endef
 
-.PHONY: help demo up scenarios test check format torture bench bench-quick lock clean
+.PHONY: help demo up scenarios test check format torture bench bench-quick bench-scale lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -53,11 +53,14 @@ format: .venv/dev ## put the code in its format
 torture: .venv/dev ## kill workers, APIs, broker and connections for minutes, and account for every order
 	@$(BIN)/python -m tests.torture $(ARGS)
 
-bench: .venv/dev ## measure this system beside two others, in turns (a quarter of an hour)
+bench: .venv/dev ## measure this system beside two others, in turns (twenty minutes)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-quick: .venv/dev ## the same in two minutes
 	@$(BIN)/python -m benchmarks --quick
+
+bench-scale: .venv/dev ## measure 1, 2 and 4 of each service, and shards
+	@$(BIN)/python -m benchmarks --scale
 
 lock: .venv/uv ## compile the pins anew
 	@for part in "-o requirements.lock" "--extra dev -o requirements-dev.lock"; do \

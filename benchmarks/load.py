@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -80,24 +81,24 @@ class _Connection(asyncio.Protocol):
             self._done.set_result(None)
 
 
-def run(url: str, connections: int, seconds: float, rate: float | None = None) -> Result:
-    """Load `url` for some seconds over some connections, at most at `rate` orders a second over all of them."""
-    return uvloop.run(_run(url, connections, seconds, rate))
+def run(urls: Sequence[str], connections: int, seconds: float, rate: float | None = None) -> Result:
+    """Load `urls` in turn for some seconds over some connections, at most at `rate` orders a second over all of them."""
+    return uvloop.run(_run(urls, connections, seconds, rate))
 
 
-async def _run(url: str, connections: int, seconds: float, rate: float | None) -> Result:
+async def _run(urls: Sequence[str], connections: int, seconds: float, rate: float | None) -> Result:
     loop = asyncio.get_running_loop()
-    parts = urlsplit(url)
     result = Result()
     started = time.perf_counter()
     pause = connections / rate if rate else 0.0
     finished = []
     for number in range(connections):
         done: asyncio.Future[None] = loop.create_future()
+        parts = urlsplit(urls[number % len(urls)])
         prefix = f"B{uuid.uuid4().hex[:12]}-{number}"
         await loop.create_connection(
-            lambda prefix=prefix, done=done: _Connection(  # type: ignore[misc]
-                parts.netloc, prefix, result, started + seconds, pause, done
+            lambda host=parts.netloc, prefix=prefix, done=done: _Connection(  # type: ignore[misc]
+                host, prefix, result, started + seconds, pause, done
             ),
             parts.hostname or "127.0.0.1",
             parts.port or 80,

@@ -39,11 +39,12 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 def _summary() -> dict[str, int]:
-    """Count spans, and the order traces that are whole: request, two sends, two processes."""
+    """Count spans and bytes, and the order traces that are whole: request, two sends, two processes."""
     parts: Counter[bytes] = Counter()
     orders: set[bytes] = set()
-    spans = 0
+    spans = size = 0
     for body in _bodies:
+        size += len(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in resource.scope_spans:
                 for span in scope.spans:
@@ -55,7 +56,7 @@ def _summary() -> dict[str, int]:
                         orders.add(span.trace_id)
     _bodies.clear()
     whole = sum(parts[trace_id] >= PARTS_OF_AN_ORDER for trace_id in orders)
-    return {"spans": spans, "orders": len(orders), "whole": whole}
+    return {"spans": spans, "of_orders": parts.total(), "orders": len(orders), "whole": whole, "bytes": size}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The systems that are measured, each as real processes, and what the operating system says of them."""
 
+import base64
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -14,32 +16,61 @@ from shared.local.ports import LOOPBACK, claim_port, port_of
 from tests.waiting import eventually
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Process:
     """A process that is measured."""
 
-    name: str
-    handle: GuardedProcess
+    pid: int
 
     def cpu_seconds(self) -> float:
         """CPU time so far, of all its threads."""
-        fields = Path(f"/proc/{self.handle.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = _stat(self.pid)
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def memory_mb(self) -> float:
         """Peak resident memory."""
-        status = Path(f"/proc/{self.handle.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+        return self._status("VmHWM")
+
+    def memory_now_mb(self) -> float:
+        """Resident memory."""
+        return self._status("VmRSS")
+
+    def _status(self, name: str) -> float:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split(f"{name}:")[1].split()[0]) / 1024
+
+
+class Family(Process):
+    """A process that is measured together with its children, those that have ended too."""
+
+    def cpu_seconds(self) -> float:
+        """CPU time so far, of them all."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        fields = _stat(self.pid)
+        ended = (int(fields[13]) + int(fields[14])) / _TICKS
+        return super().cpu_seconds() + ended + sum(Process(int(child)).cpu_seconds() for child in children)
+
+
+def _stat(pid: int) -> list[str]:
+    """Read what the kernel knows of a process, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 @dataclass(frozen=True)
 class Running:
     """A system that runs: where to send orders, and the processes to measure."""
 
-    url: str
-    processes: tuple[Process, Process]
+    urls: Sequence[str]
+    apis: Sequence[Process]
+    workers: Sequence[Process]
+
+    @property
+    def processes(self) -> Sequence[Process]:
+        """Every process."""
+        return (*self.apis, *self.workers)
 
 
 @dataclass(frozen=True)
@@ -52,10 +83,26 @@ class Setting:
     password: str
     directory: Path
 
+    def within(self, name: str) -> "Setting":
+        """Give the same with a new directory inside this one."""
+        directory = self.directory / name.translate(str.maketrans(" '/%", "----"))
+        directory.mkdir()
+        return replace(self, directory=directory)
+
+
+System = Callable[..., AbstractContextManager[Running]]
+
 
 @contextmanager
-def product(setting: Setting, **environment: str) -> Iterator[Running]:
-    """This system at its default settings."""
+def product(
+    setting: Setting,
+    *,
+    apis: int = 1,
+    workers: int = 1,
+    databases: Mapping[str, str] | None = None,
+    **environment: str,
+) -> Iterator[Running]:
+    """This system at its default settings; `databases` has the URLs of `orders` and `inventory`, else SQLite files."""
     common = {
         "AMQP_URL": setting.amqp_url,
         "OPENOBSERVE_URL": setting.receiver_url,
@@ -64,21 +111,27 @@ def product(setting: Setting, **environment: str) -> Iterator[Running]:
         "INITIAL_STOCK": '{"widget": 1000000000}',
         **environment,
     }
+    chosen = databases or {name: f"sqlite:///{setting.directory}/{name}.db" for name in ("orders", "inventory")}
     with ExitStack() as stack:
-        api_port, worker_port = (port_of(stack.enter_context(claim_port())) for _ in range(2))
-        worker = _start(
-            stack,
-            setting,
-            "inventory_worker",
-            {**common, "INVENTORY_WORKER_PORT": str(worker_port), "DATABASE_URL": _sqlite(setting, "inventory")},
-        )
-        api = _start(
-            stack,
-            setting,
-            "order_api",
-            {**common, "ORDER_API_PORT": str(api_port), "DATABASE_URL": _sqlite(setting, "orders")},
-        )
-        yield _ready(api, worker, api_port)
+
+        def start(count: int, module: str, database: str) -> tuple[list[Process], list[str]]:
+            ports = [port_of(stack.enter_context(claim_port())) for _ in range(count)]
+            started = [
+                _start(
+                    stack,
+                    setting,
+                    module,
+                    {**common, f"{module.upper()}_PORT": str(port), "DATABASE_URL": chosen[database]},
+                )
+                for port in ports
+            ]
+            return started, [f"http://{LOOPBACK}:{port}" for port in ports]
+
+        running_workers, worker_urls = start(workers, "inventory_worker", "inventory")
+        running_apis, urls = start(apis, "order_api", "orders")
+        for url in (*worker_urls, *urls):
+            wait_until_ready(url)
+        yield _serving(urls, running_apis, running_workers)
 
 
 @contextmanager
@@ -89,7 +142,7 @@ def rpc(setting: Setting, **environment: str) -> Iterator[Running]:
         port = port_of(stack.enter_context(claim_port()))
         worker = _start(stack, setting, "benchmarks.baselines.rpc_worker", common)
         api = _start(stack, setting, "benchmarks.baselines.rpc_api", {**common, "PORT": str(port)})
-        yield _ready(api, worker, port)
+        yield _serving([f"http://{LOOPBACK}:{port}"], [api], [worker])
 
 
 @contextmanager
@@ -103,7 +156,45 @@ def tutorial(setting: Setting, **environment: str) -> Iterator[Running]:
         )
         order_environment = {**common, "PORT": str(port), "INVENTORY_URL": f"http://{LOOPBACK}:{inventory_port}"}
         order = _start(stack, setting, "benchmarks.baselines.tutorial_order", order_environment)
-        yield _ready(order, inventory, port)
+        yield _serving([f"http://{LOOPBACK}:{port}"], [order], [inventory])
+
+
+@contextmanager
+def receiver(directory: Path, delay: float = 0.0) -> Iterator[str]:
+    """Run a receiver that takes `delay` seconds an answer, and give its URL."""
+    with ExitStack() as stack:
+        port = port_of(stack.enter_context(claim_port()))
+        url = f"http://{LOOPBACK}:{port}"
+        environment = {**os.environ, "PORT": str(port), "RECEIVER_DELAY": str(delay)}
+        command = [sys.executable, "-m", "benchmarks.receiver"]
+        process = GuardedProcess(command, env=environment, log=directory / "receiver.log")
+        stack.callback(process.end, grace=2)
+        eventually(lambda: _answers(f"{url}/summary"), within=START_SECONDS, what="the receiver")
+        yield url
+
+
+def wait_until_ready(url: str) -> None:
+    """Wait until a service says that it is ready."""
+    eventually(lambda: _answers(f"{url}/ready"), within=START_SECONDS, what=f"{url}/ready")
+
+
+def seconds_to_ready(setting: Setting) -> dict[str, float]:
+    """Start the order API and the inventory worker, one after the other, and time each until it is ready."""
+    found = {}
+    for module in ("order_api", "inventory_worker"):
+        with ExitStack() as stack:
+            port = port_of(stack.enter_context(claim_port()))
+            environment = {
+                "AMQP_URL": setting.amqp_url,
+                "OPENOBSERVE_URL": setting.receiver_url,
+                "DATABASE_URL": f"sqlite:///{setting.directory}/{module}.db",
+                f"{module.upper()}_PORT": str(port),
+            }
+            began = time.perf_counter()
+            _start(stack, setting, module, environment)
+            wait_until_ready(f"http://{LOOPBACK}:{port}")
+            found[module] = time.perf_counter() - began
+    return found
 
 
 def _start(stack: ExitStack, setting: Setting, module: str, environment: Mapping[str, str]) -> Process:
@@ -111,32 +202,31 @@ def _start(stack: ExitStack, setting: Setting, module: str, environment: Mapping
     log = setting.directory / f"{module}.log"
     handle = GuardedProcess([sys.executable, "-m", module], env={**plain, **environment}, log=log)
     stack.callback(handle.end, grace=20)
-    return Process(module.rpartition(".")[2], handle)
+    return Process(handle.pid)
 
 
-def _ready(api: Process, worker: Process, port: int) -> Running:
-    url = f"http://{LOOPBACK}:{port}"
-
-    def serves() -> bool:
-        try:
-            answer = httpx.post(
-                f"{url}/orders/create", params={"order_id": f"W-{os.urandom(6).hex()}"}, trust_env=False
-            )
-        except httpx.HTTPError:
-            return False
-        return answer.status_code == 200
-
-    eventually(serves, within=30, what=f"{api.name} at {url}")
-    return Running(url, (api, worker))
+def _serving(urls: Sequence[str], apis: Sequence[Process], workers: Sequence[Process]) -> Running:
+    for url in urls:
+        eventually(lambda url=url: _serves(url), within=START_SECONDS, what=f"orders at {url}")  # type: ignore[misc]
+    return Running(urls, apis, workers)
 
 
-def _sqlite(setting: Setting, name: str) -> str:
-    return f"sqlite:///{setting.directory}/{name}.db"
+def _serves(url: str) -> bool:
+    try:
+        answer = httpx.post(f"{url}/orders/create", params={"order_id": f"W-{os.urandom(6).hex()}"}, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == 200
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def _otlp(setting: Setting) -> dict[str, str]:
-    import base64
-
     login = base64.b64encode(f"{setting.user}:{setting.password}".encode()).decode()
     return {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"{setting.receiver_url}/api/default",

@@ -63,6 +63,11 @@ class PrivatePostgres:
                 )
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server, or None where it does not run."""
+        return None if self._process is None else self._process.pid
+
     def kill(self) -> None:
         """End it at once, as a crash would."""
         if self._process is not None:
