@@ -17,8 +17,8 @@ from uuid import uuid4
 import aio_pika
 import aiormq
 from aio_pika import DeliveryMode, ExchangeType, Message
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import PublishError
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import DeliveryError, PublishError
 from yarl import URL
 
 from shared import topology
@@ -29,7 +29,7 @@ from shared.telemetry import metrics, semconv
 CONNECT_SECONDS = 5.0
 PUBLISH_SECONDS = 3.0
 HEARTBEAT_SECONDS = 10
-"""A peer that has gone silent is noticed after two to three of these."""
+"""A peer that has gone silent is noticed after three times one second more than this, and up to half of this later."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 OnMessage = Callable[[AbstractIncomingMessage], Coroutine[Any, Any, None]]
@@ -87,17 +87,53 @@ def message(
     )
 
 
+class _Publisher:
+    """A channel that publishes with confirms."""
+
+    def __init__(self, channel: AbstractChannel, orders: AbstractExchange) -> None:
+        self.channel = channel
+        self._exchanges = {"": channel.default_exchange, topology.ORDERS_EXCHANGE: orders}
+        self._unconfirmed = 0
+        self._is_retired = False
+
+    @classmethod
+    async def open(cls, connection: AbstractConnection) -> Self:
+        """Open the channel."""
+        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        return cls(channel, await channel.get_exchange(topology.ORDERS_EXCHANGE, ensure=False))
+
+    async def publish(self, exchange: str, routing_key: str, outgoing: Message, timeout: float) -> None:
+        """Publish and wait for the broker's confirm; mandatory, so that a message nobody takes comes back as an error."""
+        self._unconfirmed += 1
+        try:
+            # The deadline is the client's own, so that the send span ends with the error and not with a mere cancellation.
+            await self._exchanges[exchange].publish(outgoing, routing_key, mandatory=True, timeout=timeout)
+        finally:
+            self._unconfirmed -= 1
+            await self._close_when_idle()
+
+    async def retire(self) -> None:
+        """Close the channel as soon as nothing waits on it any more."""
+        self._is_retired = True
+        await self._close_when_idle()
+
+    async def _close_when_idle(self) -> None:
+        if self._is_retired and not self._unconfirmed:
+            with contextlib.suppress(*_LOST):
+                await asyncio.wait_for(self.channel.close(), CONNECT_SECONDS)
+
+
 class Session:
     """One live connection: a channel that publishes with confirms, and channels that consume."""
 
-    def __init__(self, connection: AbstractConnection, publisher: AbstractChannel) -> None:
+    def __init__(self, connection: AbstractConnection, publisher: _Publisher) -> None:
         self._connection = connection
         self._publisher = publisher
+        self._renewing = asyncio.Lock()
         self._consumers: list[tuple[AbstractQueue, str]] = []
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._exchanges: dict[str, aio_pika.abc.AbstractExchange] = {"": publisher.default_exchange}
         self.lost = asyncio.Event()
 
     @classmethod
@@ -111,10 +147,10 @@ class Session:
                 client_properties={"connection_name": client_name},
             )
         try:
-            publisher = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            publisher = await _Publisher.open(connection)
             session = cls(connection, publisher)
             connection.close_callbacks.add(session._on_lost)
-            publisher.close_callbacks.add(session._on_lost)
+            publisher.channel.close_callbacks.add(session._on_lost)
             yield session
         finally:
             with contextlib.suppress(*_LOST):
@@ -129,10 +165,10 @@ class Session:
 
     async def declare_topology(self) -> None:
         """Declare every exchange, queue and binding; what exists already with the same arguments stays as it is."""
-        orders = await self._publisher.declare_exchange(topology.ORDERS_EXCHANGE, ExchangeType.TOPIC, durable=True)
-        self._exchanges[topology.ORDERS_EXCHANGE] = orders
+        channel = self._publisher.channel
+        orders = await channel.declare_exchange(topology.ORDERS_EXCHANGE, ExchangeType.TOPIC, durable=True)
         for queue in topology.QUEUES:
-            declared = await self._publisher.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
+            declared = await channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
             if queue.routing_key is not None:
                 await declared.bind(orders, queue.routing_key)
 
@@ -174,9 +210,28 @@ class Session:
         await self._idle.wait()
 
     async def publish(self, exchange: str, routing_key: str, outgoing: Message, timeout: float) -> None:
-        """Publish and wait for the broker's confirm; mandatory, so that a message nobody takes comes back as an error."""
-        # The deadline is the client's own, so that the send span ends with the error and not with a mere cancellation.
-        await self._exchanges[exchange].publish(outgoing, routing_key, mandatory=True, timeout=timeout)
+        """Publish and wait for the broker's confirm, over a new channel from then on when the broker refuses."""
+        publisher = self._publisher
+        try:
+            await publisher.publish(exchange, routing_key, outgoing, timeout)
+        except DeliveryError as error:
+            if not isinstance(error, PublishError):
+                await self._renew(publisher)
+            raise
+
+    async def _renew(self, refused: _Publisher) -> None:
+        """Publish over a new channel from now on.
+
+        RabbitMQ 3.10 refuses all that a channel publishes to a quorum queue when its first message came while the queue had
+        no leader: not until there is one again, but until the node of the leader before is back.
+        """
+        async with self._renewing:
+            if self._publisher is not refused:
+                return
+            self._publisher = await asyncio.wait_for(_Publisher.open(self._connection), CONNECT_SECONDS)
+        self._publisher.channel.close_callbacks.add(self._on_lost)
+        refused.channel.close_callbacks.discard(self._on_lost)
+        await refused.retire()
 
 
 class Broker:
