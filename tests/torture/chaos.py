@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.torture.plant import Plant, Slot
+from tests.torture.node import ProxiedNode
+from tests.torture.plant import Plant
 
 BROKER = "broker"
 
@@ -85,10 +86,11 @@ def plan(seed: int, seconds: float, targets: Sequence[str]) -> list[Fault]:
 
 
 class Chaos:
-    """Carries out a plan on a plant; two faults of one target come one after the other, others overlap."""
+    """Carries out a plan on a plant and its broker; two faults of one target come one after the other, others overlap."""
 
-    def __init__(self, plant: Plant, say: Callable[[str], None]) -> None:
+    def __init__(self, plant: Plant, node: ProxiedNode, say: Callable[[str], None]) -> None:
         self._plant = plant
+        self._node = node
         self._say = say
         self._busy = {name: asyncio.Lock() for name in (BROKER, *plant.slots)}
         self.done: Counter[Kind] = Counter()
@@ -106,11 +108,13 @@ class Chaos:
             self._say(str(fault))
             self.done[fault.kind] += 1
             if fault.kind is Kind.CRASH_BROKER:
-                await self._plant.crash_broker(fault.lasts)
+                await self._node.crash(fault.lasts)
+                await self._plant.wait_until_working()
             else:
-                await self._commit_on(self._plant.slots[fault.target], fault)
+                await self._commit_on_service(fault)
 
-    async def _commit_on(self, slot: Slot, fault: Fault) -> None:
+    async def _commit_on_service(self, fault: Fault) -> None:
+        slot, wire = self._plant.slots[fault.target], self._node.wires[fault.target]
         match fault.kind:
             case Kind.KILL:
                 await slot.kill()
@@ -124,14 +128,14 @@ class Chaos:
                 with slot.paused():
                     await asyncio.sleep(fault.lasts)
             case Kind.CUT:
-                slot.wire.cut()
+                wire.cut()
             case Kind.STALL:
-                slot.wire.stall()
+                wire.stall()
                 await asyncio.sleep(fault.lasts)
-                slot.wire.resume()
+                wire.resume()
             case Kind.SLOW:
-                slot.wire.slow(0.05)
+                wire.slow(0.05)
                 await asyncio.sleep(fault.lasts)
-                slot.wire.slow(0.0)
+                wire.slow(0.0)
             case Kind.CRASH_BROKER:
                 raise AssertionError("a service is not the broker")

@@ -1,10 +1,12 @@
 """Who orders: customers that try again with the same order id when an answer does not come, and remember what they saw."""
 
 import asyncio
+import itertools
+import math
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -79,12 +81,20 @@ class Customers:
 
     async def order_for(self, seconds: float, rate: float) -> None:
         """Place orders for so long, `rate` a second, and return when every customer knows the outcome."""
+        await self._order(range(int(seconds * rate)), rate)
+
+    async def order_until(self, closing: asyncio.Event, rate: float) -> None:
+        """Place orders, `rate` a second, until it is closing time, and return when every customer knows the outcome."""
+        await self._order(itertools.takewhile(lambda _: not closing.is_set(), itertools.count()), rate)
+
+    async def _order(self, numbers: Iterable[int], rate: float) -> None:
         began = time.monotonic()
-        self._deadline = began + seconds + PATIENCE
+        self._deadline = math.inf
         async with asyncio.TaskGroup() as group:
-            for number in range(int(seconds * rate)):
+            for number in numbers:
                 await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
                 group.create_task(self._shop(Wish(f"{self._prefix}-{number}", self._basket()), self._chance.random()))
+            self._deadline = time.monotonic() + PATIENCE
 
     def _basket(self) -> dict[str, int]:
         chance = self._chance.random()
@@ -134,24 +144,29 @@ class Customers:
 
     async def _send(self, wish: Wish, turn: int, patience: float, method: str = "POST") -> Answer:
         assert self._http, "the customers are not running"
-        slot = self._apis[turn % len(self._apis)]
-        url = f"{slot.url}/orders" if method == "POST" else f"{slot.url}/orders/{wish.order_id}"
+        path = "/orders" if method == "POST" else f"/orders/{wish.order_id}"
         body = order_body(wish.items, wish.order_id) if method == "POST" else None
-        sent = time.time_ns()
-        try:
-            response = await self._http.request(method, url, json=body, timeout=patience)
-        except httpx.TransportError:
-            answer = Answer(slot.name, method, sent, time.time_ns(), None)
-        else:
-            shown = response.json() if response.status_code in ACCEPTED else {"status": "pending"}
-            answer = Answer(
-                slot.name,
-                method,
-                sent,
-                time.time_ns(),
-                response.status_code,
-                response.headers.get("x-trace-id"),
-                None if shown["status"] == "pending" else (shown["status"], shown["reason"]),
-            )
+        first = turn % len(self._apis)
+        for slot in (*self._apis[first:], *self._apis[:first]):
+            sent = time.time_ns()
+            try:
+                response = await self._http.request(method, f"{slot.url}{path}", json=body, timeout=patience)
+            except httpx.TransportError as error:
+                answer = Answer(slot.name, method, sent, time.time_ns(), None)
+                # Who takes no connection has seen nothing of the request: as from a proxy, it goes to the next one.
+                if isinstance(error, httpx.ConnectError):
+                    continue
+            else:
+                shown = response.json() if response.status_code in ACCEPTED else {"status": "pending"}
+                answer = Answer(
+                    slot.name,
+                    method,
+                    sent,
+                    time.time_ns(),
+                    response.status_code,
+                    response.headers.get("x-trace-id"),
+                    None if shown["status"] == "pending" else (shown["status"], shown["reason"]),
+                )
+            break
         wish.answers.append(answer)
         return answer

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
+from shared.local.ports import LOOPBACK
 from tests.tcp_proxy import TcpProxy
 
 
@@ -16,9 +17,22 @@ class Wire:
         self._proxy = proxy
         self._loop = loop
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open through it."""
+        return self._proxy.connections
+
     def cut(self) -> None:
         """Reset every connection."""
         self._do(self._proxy.cut)
+
+    def refuse(self) -> None:
+        """Let no new connection in."""
+        self._do(self._proxy.refuse)
+
+    def accept(self) -> None:
+        """Let new connections in again."""
+        self._do(self._proxy.accept)
 
     def stall(self) -> None:
         """Forward nothing."""
@@ -37,13 +51,13 @@ class Wire:
 
 
 @contextmanager
-def running_wires(count: int, host: str, port: int) -> Iterator[list[Wire]]:
-    """Run so many proxies to one target, in a thread."""
+def running_wires(ports: Sequence[int]) -> Iterator[list[Wire]]:
+    """Run a proxy to each of these ports on loopback, in a thread."""
     loop = asyncio.new_event_loop()
     stack = AsyncExitStack()
 
     async def enter() -> list[Wire]:
-        return [Wire(await stack.enter_async_context(TcpProxy(host, port)), loop) for _ in range(count)]
+        return [Wire(await stack.enter_async_context(TcpProxy(LOOPBACK, port)), loop) for port in ports]
 
     thread = threading.Thread(target=loop.run_forever, name="proxies", daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""What is tortured: a broker, two order APIs, two inventory workers, each behind a proxy of its own, and their receiver."""
+"""What works for its customers: two order APIs, two inventory workers, their databases, and the receiver of their spans."""
 
 import asyncio
 import contextlib
@@ -9,26 +9,38 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import httpx
 
 from shared.local.ports import LOOPBACK, claim_port, port_of
-from shared.local.rabbitmq_node import PrivateNode
-from tests.broker import new_node
 from tests.postgres import private_postgres
 from tests.receiver import Receiver
 from tests.system import Service
-from tests.torture.network import Wire, running_wires
 
 REPLY_TIMEOUT = 2.0
 END_SECONDS = 40.0
 """Longest orderly end: 15 s for open requests, 10 s to drain, 5 s to flush, and some for a busy machine."""
 RECONNECT_SECONDS = 30.0
 """Longest wait after a crash of the broker until the services work again, before it may crash once more."""
-INSTANCES = 2
 
 ORDER_API = "order-api"
 INVENTORY_WORKER = "inventory-worker"
+SERVICES = (ORDER_API, INVENTORY_WORKER)
+SLOTS = tuple(f"{service} {number}" for service in SERVICES for number in (1, 2))
+"""The names of the places in which a service runs."""
+
+
+class Broker(Protocol):
+    """The RabbitMQ that the services share: one node or several."""
+
+    @property
+    def amqp_url(self) -> str:
+        """The way for a witness, who suffers none of the faults."""
+
+    def url_for(self, slot: str) -> str:
+        """Give the AMQP_URL of the service in a slot."""
 
 
 @dataclass(slots=True)
@@ -57,15 +69,12 @@ class Collector(Receiver):
 
 
 class Slot:
-    """A place for one service process: its port, its proxy to the broker, and every life that it has had."""
+    """A place for one service process: its port, and every life that it has had."""
 
-    def __init__(
-        self, service: str, number: int, port: int, wire: Wire, environment: Mapping[str, str], directory: Path
-    ) -> None:
-        self.service = service
-        self.name = f"{service} {number}"
+    def __init__(self, name: str, port: int, environment: Mapping[str, str], directory: Path) -> None:
+        self.name = name
+        self.service = _service_of(name)
         self.url = f"http://{LOOPBACK}:{port}"
-        self.wire = wire
         self.log = directory / f"{self.name.replace(' ', '-')}.log"
         self.lives: list[Life] = []
         self._port = port
@@ -125,8 +134,8 @@ class Slot:
 class Plant:
     """Everything that runs."""
 
-    def __init__(self, node: PrivateNode, collector: Collector, databases: Mapping[str, str]) -> None:
-        self.node = node
+    def __init__(self, broker: Broker, collector: Collector, databases: Mapping[str, str]) -> None:
+        self.broker = broker
         self.collector = collector
         self.databases = databases
         self.slots: dict[str, Slot] = {}
@@ -141,11 +150,8 @@ class Plant:
         """Every process that ran."""
         return [life for slot in self.slots.values() for life in slot.lives]
 
-    async def crash_broker(self, away: float) -> None:
-        """Kill the broker, start it again after so many seconds, and give the services time to find it."""
-        await asyncio.to_thread(self.node.kill)
-        await asyncio.sleep(away)
-        await asyncio.to_thread(self.node.restart)
+    async def wait_until_working(self) -> None:
+        """Give the services time to find a broker that was away."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RECONNECT_SECONDS):
                 while not await self._has_taken_up_work():
@@ -170,43 +176,42 @@ class Plant:
 
 @asynccontextmanager
 async def running_plant(
-    directory: Path, initial_stock: Mapping[str, int], *, use_postgres: bool = False
+    directory: Path, initial_stock: Mapping[str, int], broker: Broker, *, use_postgres: bool = False
 ) -> AsyncIterator[Plant]:
-    """Start everything on ports of its own, and end all of it with the context."""
+    """Start every service on a port of its own, and end all of it with the context."""
     async with AsyncExitStack() as stack:
         databases = {
             ORDER_API: f"sqlite:///{directory}/orders.db",
             INVENTORY_WORKER: f"sqlite:///{directory}/inventory.db",
         }
         if use_postgres:
-            (directory / "postgres").mkdir()
-            server = stack.enter_context(private_postgres(directory / "postgres"))
-            databases = {service: stack.enter_context(server.database()) for service in databases}
-        node = new_node(management=False)
-        await asyncio.to_thread(node.start)
-        stack.callback(node.stop, grace=0)
-        plant = Plant(node, stack.enter_context(Collector()), databases)
-        wires = stack.enter_context(running_wires(INSTANCES * len(databases), LOOPBACK, node.ports.amqp))
-        for service in databases:
-            for number in range(1, INSTANCES + 1):
-                wire = wires.pop()
-                port = port_of(stack.enter_context(claim_port()))
-                environment = _environment(plant, service, port, wire, initial_stock)
-                slot = Slot(service, number, port, wire, environment, directory)
-                plant.slots[slot.name] = slot
-                stack.push_async_callback(slot.end_quietly)
+            # Not in a directory of root's: the server runs as nobody.
+            beside = stack.enter_context(TemporaryDirectory(prefix="traced-orders-postgres-"))
+            server = stack.enter_context(private_postgres(Path(beside)))
+            databases = {service: stack.enter_context(server.database()) for service in SERVICES}
+        plant = Plant(broker, stack.enter_context(Collector()), databases)
+        for name in SLOTS:
+            port = port_of(stack.enter_context(claim_port()))
+            slot = Slot(name, port, _environment(plant, name, port, initial_stock), directory)
+            plant.slots[name] = slot
+            stack.push_async_callback(slot.end_quietly)
         await asyncio.gather(*(slot.start() for slot in plant.slots.values()))
         not_ready = await plant.wait_until_ready(within=60)
         assert not not_ready, not_ready
         yield plant
 
 
-def _environment(plant: Plant, service: str, port: int, wire: Wire, initial_stock: Mapping[str, int]) -> dict[str, str]:
+def _service_of(slot: str) -> str:
+    return slot.partition(" ")[0]
+
+
+def _environment(plant: Plant, slot: str, port: int, initial_stock: Mapping[str, int]) -> dict[str, str]:
+    service = _service_of(slot)
     own = service.replace("-", "_").upper()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENOBSERVE_"))}
     return inherited | {
         f"{own}_PORT": str(port),
-        "AMQP_URL": f"amqp://guest:guest@{LOOPBACK}:{wire.port}/?heartbeat=1",
+        "AMQP_URL": plant.broker.url_for(slot),
         "DATABASE_URL": plant.databases[service],
         "REPLY_TIMEOUT": str(REPLY_TIMEOUT),
         "INITIAL_STOCK": str(dict(initial_stock)).replace("'", '"'),

@@ -63,7 +63,7 @@ async def _query(url: str, statement: str) -> list[Row]:
 
 async def queued(plant: Plant) -> dict[str, int]:
     """Count the messages that wait in each durable queue; those with a consumer are not counted."""
-    connection = await aio_pika.connect(plant.node.amqp_url)
+    connection = await aio_pika.connect(plant.broker.amqp_url)
     async with connection:
         channel = await connection.channel()
         counts = {}
@@ -76,7 +76,7 @@ async def queued(plant: Plant) -> dict[str, int]:
 async def dead_letters(plant: Plant) -> list[str]:
     """Say of each dead letter which order it was for, and why it is one."""
     found = []
-    connection = await aio_pika.connect(plant.node.amqp_url)
+    connection = await aio_pika.connect(plant.broker.amqp_url)
     async with connection:
         channel = await connection.channel()
         queue = await channel.get_queue(topology.DEAD_LETTERS)
