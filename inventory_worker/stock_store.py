@@ -48,7 +48,7 @@ def put_initial_stock(connection: Connection, initial: Mapping[str, int]) -> Non
     """Give SKUs that were never seen before their first level."""
     rows = [{"sku": sku, "available": available} for sku, available in sorted(initial.items())]
     if rows:
-        connection.execute(insert_for(connection, stock).on_conflict_do_nothing(), rows)
+        connection.execute(insert_for(connection.dialect.name, stock).on_conflict_do_nothing(), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class SqlStockStore:
         """Set a stock level, of a SKU known or new."""
 
         def set_it(connection: Connection) -> None:
-            setting = insert_for(connection, stock).values(sku=sku, available=available)
+            setting = insert_for(connection.dialect.name, stock).values(sku=sku, available=available)
             connection.execute(
                 setting.on_conflict_do_update(index_elements=[stock.c.sku], set_={"available": available})
             )
@@ -133,18 +133,26 @@ class SqlStockStore:
         return answers
 
 
+# Statements are built once: building one, and the key under which its SQL is kept, takes longer than running it.
+_LOCKING = (
+    select(stock.c.sku, stock.c.available)
+    .where(stock.c.sku.in_(bindparam("skus", expanding=True)))
+    .order_by(stock.c.sku)
+    .with_for_update()
+)
+_FINDING = select(decisions).where(decisions.c.order_id.in_(bindparam("order_ids", expanding=True)))
+_TAKING = (
+    update(stock).where(stock.c.sku == bindparam("of_sku")).values(available=stock.c.available - bindparam("quantity"))
+)
+_RECORDING = insert(decisions)
+
+
 def _lock_levels(connection: Connection, skus: set[str]) -> dict[str, int]:
-    locking = (
-        select(stock.c.sku, stock.c.available)
-        .where(stock.c.sku.in_(sorted(skus)))
-        .order_by(stock.c.sku)
-        .with_for_update()
-    )
-    return {row.sku: row.available for row in connection.execute(locking)}
+    return {row.sku: row.available for row in connection.execute(_LOCKING, {"skus": sorted(skus)})}
 
 
 def _find_decisions(connection: Connection, order_ids: set[str]) -> dict[str, Decision]:
-    found = connection.execute(select(decisions).where(decisions.c.order_id.in_(sorted(order_ids))))
+    found = connection.execute(_FINDING, {"order_ids": sorted(order_ids)})
     return {
         row.order_id: Decision(Verdict(OrderStatus(row.status), row.reason), row.traceparent, is_new=False)
         for row in found
@@ -153,15 +161,9 @@ def _find_decisions(connection: Connection, order_ids: set[str]) -> dict[str, De
 
 def _write(connection: Connection, taken: Counter[str], recorded: list[dict[str, Any]]) -> None:
     if taken:
-        taking = (
-            update(stock)
-            .where(stock.c.sku == bindparam("of_sku"))
-            .values(available=stock.c.available - bindparam("quantity"))
-        )
-        rows = [{"of_sku": sku, "quantity": quantity} for sku, quantity in sorted(taken.items())]
-        connection.execute(taking, rows)
+        connection.execute(_TAKING, [{"of_sku": sku, "quantity": quantity} for sku, quantity in sorted(taken.items())])
     if recorded:
-        connection.execute(insert(decisions), recorded)
+        connection.execute(_RECORDING, recorded)
 
 
 def _row(order_id: str, verdict: Verdict, traceparent: str | None) -> dict[str, Any]:

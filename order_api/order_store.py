@@ -4,9 +4,24 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence, Set
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, Self
 
-from sqlalchemy import Column, Connection, Double, Index, MetaData, Row, Table, Text, case, func, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Double,
+    Index,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    bindparam,
+    case,
+    func,
+    select,
+    update,
+)
 
 from order_api.orders import Customer, Decision, Order, Recorded
 from shared.database import Database, GroupCommit, insert_for
@@ -44,6 +59,23 @@ _ORDER_COLUMNS: tuple[Column[Any], ...] = (
     orders.c.reason,
     orders.c.decided_at,
 )
+
+# Statements are built once: building one, and the key under which its SQL is kept, takes longer than running it.
+_THESE = orders.c.order_id.in_(bindparam("order_ids", expanding=True))
+_FINDING = select(orders).where(_THESE)
+_RECORDING_ANY = (
+    update(orders)
+    .where(_THESE)
+    .values(status=bindparam("new_status"), reason=bindparam("new_reason"), decided_at=bindparam("now"))
+    .returning(*_ORDER_COLUMNS)
+)
+_RECORDING = _RECORDING_ANY.where(_IS_PENDING | _IS_ERROR)
+_RECORDING_ERROR = _RECORDING_ANY.where(_IS_PENDING)
+
+
+@cache
+def _adding(dialect: str) -> Any:
+    return insert_for(dialect, orders).on_conflict_do_nothing().returning(orders.c.order_id)
 
 
 class SqlOrderStore:
@@ -134,8 +166,7 @@ class SqlOrderStore:
             first_of_its_id.setdefault(order.order_id, order)
         # Sorted, so that two instances that insert the same ids wait for each other instead of locking each other out.
         rows = [self._row(first_of_its_id[order_id]) for order_id in sorted(first_of_its_id)]
-        adding = insert_for(connection, orders).on_conflict_do_nothing().returning(orders.c.order_id)
-        new = set(connection.scalars(adding, rows).all())
+        new = set(connection.scalars(_adding(connection.dialect.name), rows).all())
         known = _find(connection, first_of_its_id.keys() - new)
         stored = {**first_of_its_id, **known}
         return {id(order): stored[order.order_id] for order in batch}
@@ -145,14 +176,9 @@ class SqlOrderStore:
         new: set[int] = set()
         for (status, reason), decisions in _by_outcome(batch).items():
             # A dead letter took no stock, so a decision that comes after it, from a replay, is the truth.
-            is_open = _IS_PENDING if status is OrderStatus.ERROR else _IS_PENDING | _IS_ERROR
-            recording = (
-                update(orders)
-                .where(orders.c.order_id.in_(sorted(decisions)), is_open)
-                .values(status=status.value, reason=reason, decided_at=time.time())
-                .returning(*_ORDER_COLUMNS)
-            )
-            for row in connection.execute(recording):
+            recording = _RECORDING_ERROR if status is OrderStatus.ERROR else _RECORDING
+            what = {"new_status": status.value, "new_reason": reason, "now": time.time()}
+            for row in connection.execute(recording, {**what, "order_ids": sorted(decisions)}):
                 found[row.order_id] = _order(row)
                 new.add(id(decisions[row.order_id]))
         found |= _find(connection, {decision.order_id for decision in batch} - found.keys())
@@ -189,7 +215,7 @@ def _by_outcome(batch: Sequence[Decision]) -> dict[tuple[OrderStatus, str | None
 def _find(connection: Connection, order_ids: Set[str]) -> dict[str, Order]:
     if not order_ids:
         return {}
-    found = connection.execute(select(orders).where(orders.c.order_id.in_(sorted(order_ids))))
+    found = connection.execute(_FINDING, {"order_ids": sorted(order_ids)})
     return {row.order_id: _order(row) for row in found}
 
 

@@ -214,9 +214,9 @@ class Database:
             await self._engine.close()
 
 
-def insert_for(connection: Connection, table: Table) -> Any:
-    """Give the INSERT of the database's own dialect, which knows ON CONFLICT."""
-    if connection.dialect.name == "sqlite":
+def insert_for(dialect: str, table: Table) -> Any:
+    """Give the INSERT of a database's own dialect, which knows ON CONFLICT."""
+    if dialect == "sqlite":
         return sqlite.insert(table)
     from sqlalchemy.dialects import postgresql
 
