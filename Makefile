@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 # Tests that run at a time: most of a test is waiting, for processes above all.
-PROCESSES ?= 4
+PROCESSES ?= 2
 UV := $(BIN)/uv --quiet --no-progress --no-config
 
 # The first Python from 3.11 on that can make an environment.

@@ -89,7 +89,7 @@ class Service:
 
     def wait_until_ready(self) -> Self:
         """Wait until it is ready."""
-        eventually(self.is_ready, within=30, what=f"{self.url}/ready")
+        eventually(self.is_ready, within=90, what=f"{self.url}/ready")
         return self
 
     def signal(self, number: signal.Signals) -> None:

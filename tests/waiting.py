@@ -7,7 +7,7 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def eventually(probe: Callable[[], Found | None], *, within: float = 15.0, what: str = "the condition") -> Found:
+def eventually(probe: Callable[[], Found | None], *, within: float = 30.0, what: str = "the condition") -> Found:
     """Return the first true value that `probe` gives; fail after `within` seconds."""
     deadline = time.monotonic() + within
     while True:

@@ -12,7 +12,7 @@ from pathlib import Path
 from shared.local.guarded_process import GuardedProcess
 from shared.local.ports import LOOPBACK, claim_port, port_of
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 class PostgresError(Exception):

@@ -81,7 +81,7 @@ class PrivateNode:
         """The processes that run for this node now: the Erlang machine, and epmd where the node has its own."""
         return tuple(process.pid for process in (self._beam, self._epmd) if process and process.exit_status is None)
 
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = 120.0) -> None:
         """Start the node and wait until it speaks AMQP (seconds).
 
         Raises BrokerError with what the log says, at once when the node dies; nothing of it is left then.
@@ -119,7 +119,7 @@ class PrivateNode:
         """
         self._end_beam(grace=0)
 
-    def restart(self, timeout: float = 60.0, grace: float = 10.0) -> None:
+    def restart(self, timeout: float = 120.0, grace: float = 10.0) -> None:
         """Start the node again on the same ports and files, after ending it as `stop` does where it still runs."""
         self._end_beam(grace)
         self._run(timeout)

@@ -17,7 +17,7 @@ from shared.telemetry.setup import TelemetrySettings
 
 __all__ = ["LOCAL_PASSWORD", "LOCAL_USER", "START_SECONDS", "Say", "Stack", "StackError", "running_stack"]
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 LOCAL_USER, LOCAL_PASSWORD = "root@example.com", "Traced-orders-1"
 

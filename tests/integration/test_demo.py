@@ -22,7 +22,7 @@ def _run(directory: Path, *words: str, **environment: str) -> subprocess.Complet
         env={**plain, "TMPDIR": str(directory), "COLUMNS": "100", **environment},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
 
