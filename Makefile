@@ -25,11 +25,11 @@ help: ## list the targets
 	@touch $@
 
 .venv/runtime: .venv/uv requirements.lock pyproject.toml
-	@$(UV) pip install --require-hashes -r requirements.lock && $(UV) pip install --no-deps --editable .
+	@$(UV) pip install --compile-bytecode --require-hashes -r requirements.lock && $(UV) pip install --no-deps --editable .
 	@touch $@
 
 .venv/dev: .venv/runtime requirements-dev.lock
-	@$(UV) pip install --require-hashes -r requirements-dev.lock
+	@$(UV) pip install --compile-bytecode --require-hashes -r requirements-dev.lock
 	@touch $@
 
 demo: .venv/runtime ## run everything once: broker, services, receiver, a dozen orders, one trace
