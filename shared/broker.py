@@ -28,7 +28,7 @@ from shared.telemetry import metrics, semconv
 
 CONNECT_SECONDS = 5.0
 PUBLISH_SECONDS = 3.0
-HEARTBEAT_SECONDS = 10
+HEARTBEAT_SECONDS = 5
 """A peer that has gone silent is noticed after three times one second more than this, and up to half of this later."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
