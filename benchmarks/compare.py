@@ -3,8 +3,6 @@
 import statistics
 from collections.abc import Callable, Sequence
 
-import httpx
-
 from benchmarks import load, systems
 from benchmarks.rows import Row, ratio, spread
 from benchmarks.systems import Setting, System
@@ -25,7 +23,6 @@ CONTENDERS: dict[str, tuple[System, dict[str, str]]] = {
     RPC: (systems.rpc, {}),
     "tutorial's HTTP pair, traced": (systems.tutorial, {}),
 }
-WARM_UP_SECONDS = 3.0
 
 
 def compare(
@@ -36,12 +33,11 @@ def compare(
     for repeat in range(repeats):
         for name, (system, environment) in CONTENDERS.items():
             with system(setting.within(f"{repeat} {name}"), **environment) as running:
-                load.run(running.urls, max(connections), WARM_UP_SECONDS)
+                load.warm_up(running.urls, max(connections))
                 for count in connections:
                     rows[name, count].measure(running, seconds)
             say(f"repeat {repeat + 1}: {name} done")
-            # The receiver decodes what it has between the turns, not in them.
-            httpx.get(f"{setting.receiver_url}/summary", timeout=120, trust_env=False)
+            setting.empty_receiver()
     return list(rows.values())
 
 

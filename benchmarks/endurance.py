@@ -23,7 +23,7 @@ def soak(setting: Setting, name: str, seconds: float, rate: float | None = None,
     own = setting.within(f"soak {name}")
     with receiver(own.directory, delay) as url:
         with product(own.within("system"), OPENOBSERVE_URL=url) as running:
-            load.run(running.urls, CONNECTIONS, 3.0)
+            load.warm_up(running.urls, CONNECTIONS)
             warm = [process.memory_now_mb() for process in running.processes]
             result = load.run(running.urls, CONNECTIONS, seconds, rate)
             peak = [process.memory_mb() for process in running.processes]
@@ -51,14 +51,13 @@ def with_a_full_store(setting: Setting, seconds: float, repeats: int) -> list[di
         for row in rows:
             own = setting.within(f"{repeat} {row.name}")
             if row is not rows[0]:
-                with product(own.within("first")):
+                with product(own):
                     pass  # makes the tables
-                own = Setting(own.amqp_url, own.receiver_url, own.user, own.password, own.directory / "first")
                 _fill(own.directory)
             with product(own) as running:
-                load.run(running.urls, CONNECTIONS, 3.0)
+                load.warm_up(running.urls, CONNECTIONS)
                 row.measure(running, seconds)
-            httpx.get(f"{setting.receiver_url}/summary", timeout=120, trust_env=False)
+            setting.empty_receiver()
     return [
         {
             "store": row.name,

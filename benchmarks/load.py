@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+WARM_UP_SECONDS = 3.0
+
 
 @dataclass
 class Result:
@@ -79,6 +81,11 @@ class _Connection(asyncio.Protocol):
             self._result.failed += 1
         if not self._done.done():
             self._done.set_result(None)
+
+
+def warm_up(urls: Sequence[str], connections: int) -> None:
+    """Load `urls` for as long as caches and connections take to fill."""
+    run(urls, connections, WARM_UP_SECONDS)
 
 
 def run(urls: Sequence[str], connections: int, seconds: float, rate: float | None = None) -> Result:

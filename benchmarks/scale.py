@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,12 +32,12 @@ def scale(
             for name, shards, count, on_postgres in _layouts(server is not None, broker.management_url is not None):
                 own = setting.within(f"{repeat} {name}")
                 with _running(own, broker, shards, count, server if on_postgres else None) as running:
-                    load.run(running.urls, CONNECTIONS, 3.0)
+                    load.warm_up(running.urls, CONNECTIONS)
                     rows.setdefault(name, Row(name, CONNECTIONS)).measure(
                         running, seconds, others | postgres if on_postgres else others
                     )
                 say(f"repeat {repeat + 1}: {name} done")
-                httpx.get(f"{setting.receiver_url}/summary", timeout=120, trust_env=False)
+                setting.empty_receiver()
     return [
         {
             "layout": row.name,
@@ -82,8 +83,7 @@ def _running(
         for shard in range(shards):
             own = setting.within(f"shard {shard}")
             if shards > 1:
-                amqp_url = stack.enter_context(_virtual_host(broker, f"shard-{shard}"))
-                own = Setting(amqp_url, own.receiver_url, own.user, own.password, own.directory)
+                own = replace(own, amqp_url=stack.enter_context(_virtual_host(broker, f"shard-{shard}")))
             databases = (
                 None
                 if server is None

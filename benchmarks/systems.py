@@ -89,6 +89,10 @@ class Setting:
         directory.mkdir()
         return replace(self, directory=directory)
 
+    def empty_receiver(self) -> None:
+        """Have the receiver decode and forget what it has: between the turns, so that it does not do so in one."""
+        httpx.get(f"{self.receiver_url}/summary", timeout=120, trust_env=False)
+
 
 System = Callable[..., AbstractContextManager[Running]]
 
