@@ -141,8 +141,9 @@ async def test_instances_that_share_a_database_never_ask_for_one_order_at_the_sa
     by_instance = {str(span.resource["service.instance.id"]) for spans in asked.values() for span in spans[1:]}
     assert len(by_instance) == 2, "both took their part"
     for spans in asked.values():
-        _, *again = sorted(span.start_ns for span in spans)
-        assert all(later - earlier > pause * 0.8e9 for earlier, later in pairwise(again))
+        # One that was not confirmed in time is asked again sooner than that, but not before its deadline has passed.
+        _, *again = sorted(span.start_ns for span in spans if not span.failed)
+        assert all(later - earlier > pause / 2 * 1e9 for earlier, later in pairwise(again)), again
         assert len({span.parent_span_id for span in spans}) == 1, "every question is a child of the one request"
 
 
