@@ -61,8 +61,10 @@ def copy_of(
 
 def with_error_type(span: ReadableSpan) -> ReadableSpan:
     """Give a failed span the `error.type` that the conventions require, from the exception it recorded last."""
+    if span.status.status_code is not StatusCode.ERROR:
+        return span
     attributes = span.attributes or {}
-    if span.status.status_code is not StatusCode.ERROR or semconv.ERROR_TYPE in attributes:
+    if semconv.ERROR_TYPE in attributes:
         return span
     for event in reversed(span.events):
         exception_type = (event.attributes or {}).get("exception.type")

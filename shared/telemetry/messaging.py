@@ -6,6 +6,7 @@ would come too late for two things: a sampler would decide on the old name, and 
 off again.
 """
 
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -63,11 +64,11 @@ class _ConventionalTracer(trace.Tracer):
         set_status_on_exception: bool = True,
     ) -> Span:
         operation = "process" if kind is SpanKind.CONSUMER else "send"
-        destination, corrected = _correct(operation, attributes or {})
+        new_name, corrected = _correct(operation, attributes or {})
         if kind is SpanKind.CONSUMER:
             links = [*(links or ()), *_creation_link(context)]
         return self._inner.start_span(
-            f"{operation} {destination}",
+            new_name,
             context,
             kind,
             corrected,
@@ -83,28 +84,32 @@ class _ConventionalTracer(trace.Tracer):
             yield span
 
 
-def _correct(operation: str, old: Mapping[str, types.AttributeValue]) -> tuple[str, dict[str, types.AttributeValue]]:
-    """Translate the instrumentation's attributes; returns the span name's destination and the attributes of today."""
-    exchange, routing_key = _exchange_and_routing_key(operation, str(old.get("messaging.destination", "")))
+def _correct(operation: str, old: Mapping[str, types.AttributeValue]) -> tuple[str, Mapping[str, types.AttributeValue]]:
+    """Translate the instrumentation's attributes; returns the span's name and the attributes of today."""
+    name, corrected = _describe_destination(operation, str(old.get("messaging.destination", "")))
+    return name, {**corrected, **{new: old[former] for former, new in _RENAMED.items() if former in old}}
+
+
+@functools.lru_cache(maxsize=256)
+def _describe_destination(operation: str, old: str) -> tuple[str, Mapping[str, types.AttributeValue]]:
+    """Give the name of the spans of an operation on the instrumentation's destination, and the attributes they share."""
+    exchange, routing_key = _exchange_and_routing_key(operation, old)
     # The queue is left out of a consumer's destination where it is named after its routing key, as all of ours are.
     destination = f"{exchange}:{routing_key}" if exchange else routing_key
-    corrected: dict[str, types.AttributeValue] = {
+    attributes: dict[str, types.AttributeValue] = {
         semconv.MESSAGING_SYSTEM: "rabbitmq",
         semconv.MESSAGING_OPERATION_NAME: operation,
         semconv.MESSAGING_OPERATION_TYPE: operation,
         semconv.MESSAGING_DESTINATION_NAME: destination,
         semconv.MESSAGING_ROUTING_KEY: routing_key,
     }
-    for old_name, new_name in _RENAMED.items():
-        if old_name in old:
-            corrected[new_name] = old[old_name]
     template = topology.destination_template(destination)
     if template is None:
-        return destination, corrected
-    corrected[semconv.MESSAGING_DESTINATION_TEMPLATE] = template
+        return f"{operation} {destination}", attributes
+    attributes[semconv.MESSAGING_DESTINATION_TEMPLATE] = template
     if template == topology.REPLY_QUEUE_TEMPLATE:
-        corrected[semconv.MESSAGING_DESTINATION_TEMPORARY] = True
-    return template, corrected
+        attributes[semconv.MESSAGING_DESTINATION_TEMPORARY] = True
+    return f"{operation} {template}", attributes
 
 
 _RENAMED = {
@@ -170,20 +175,23 @@ def describe_reply(kind: ReplyKind) -> None:
 
 def describe_delivery(message: AbstractIncomingMessage, destination: str) -> None:
     """Say on the current process span what only the delivery knows: tag, time in queue, attempt, what came before."""
-    attempt = attempt_of(message)
+    waited = _seconds_in_queue(message)
+    if waited is not None:
+        metrics.queue_wait.record(waited, {semconv.MESSAGING_DESTINATION_NAME: destination})
+    if message.redelivered:
+        metrics.redelivered.add(1, {semconv.MESSAGING_DESTINATION_NAME: destination})
+    span = trace.get_current_span()
+    if not span.is_recording():
+        return
     attributes: dict[str, types.AttributeValue] = {
-        semconv.DELIVERY_ATTEMPT: attempt,
+        semconv.DELIVERY_ATTEMPT: attempt_of(message),
         semconv.DELIVERY_REDELIVERED: bool(message.redelivered),
     }
     if message.delivery_tag is not None:
         attributes[semconv.MESSAGING_DELIVERY_TAG] = message.delivery_tag
-    waited = _seconds_in_queue(message)
     if waited is not None:
         attributes[semconv.DELIVERY_QUEUE_WAIT_MS] = waited * 1000
-        metrics.queue_wait.record(waited, {semconv.MESSAGING_DESTINATION_NAME: destination})
-    if message.redelivered:
-        metrics.redelivered.add(1, {semconv.MESSAGING_DESTINATION_NAME: destination})
-    trace.get_current_span().set_attributes(attributes)
+    span.set_attributes(attributes)
     for header, reason in _LINKING_HEADERS.items():
         target = message.headers.get(header)
         if isinstance(target, str):

@@ -11,6 +11,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from shared.telemetry import semconv
+from shared.telemetry.histograms import Histogram
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """The bucket bounds of the messaging conventions."""
@@ -22,8 +23,7 @@ _meter = metrics.get_meter("traced-orders", schema_url=semconv.SCHEMA_URL)
 class Counter:
     """A counter that is read when metrics are exported.
 
-    The SDK's own looks its series up, and takes a lock, for each count: at a dozen counts an order that was one part in
-    twenty of what an order cost. A count here is an addition.
+    The SDK's own looks its series up, and takes a lock, for each count. A count here is an addition.
     """
 
     def __init__(self, name: str, unit: str, description: str) -> None:
@@ -38,31 +38,31 @@ class Counter:
         return [Observation(count, dict(series)) for series, count in self._counts.copy().items()]
 
 
-operation_duration = _meter.create_histogram(
+operation_duration = Histogram(
     "messaging.client.operation.duration",
     "s",
     "Time from handing a message to the client until the broker has confirmed it.",
-    explicit_bucket_boundaries_advisory=SECONDS,
+    SECONDS,
 )
-process_duration = _meter.create_histogram(
+process_duration = Histogram(
     "messaging.process.duration",
     "s",
     "Time from the delivery of a message until it is settled.",
-    explicit_bucket_boundaries_advisory=SECONDS,
+    SECONDS,
 )
 sent_messages = Counter("messaging.client.sent.messages", "{message}", "Messages handed to the client.")
 consumed_messages = Counter("messaging.client.consumed.messages", "{message}", "Messages delivered.")
-queue_wait = _meter.create_histogram(
+queue_wait = Histogram(
     "orders.queue_wait",
     "s",
     "Time from the publish of a message to its delivery.",
-    explicit_bucket_boundaries_advisory=SECONDS,
+    SECONDS,
 )
-reply_wait = _meter.create_histogram(
+reply_wait = Histogram(
     "orders.reply_wait",
     "s",
     "Time that a request waited for its reply.",
-    explicit_bucket_boundaries_advisory=SECONDS,
+    SECONDS,
 )
 placed = Counter("orders.placed", "{order}", "Orders answered over HTTP, by how the answer went.")
 decided = Counter("orders.decided", "{order}", "Orders that got their outcome, by status and reason.")
@@ -70,11 +70,11 @@ asked_again = Counter("orders.asked_again", "{order}", "Questions that the relay
 replies = Counter("orders.replies", "{message}", "Replies, by what they were to the orders here.")
 settled = Counter("orders.settled", "{message}", "Checks, by how they were settled and why.")
 redelivered = Counter("orders.redelivered", "{message}", "Deliveries that were not the first of their message.")
-batch_size = _meter.create_histogram(
+batch_size = Histogram(
     "orders.commit.batch_size",
     "{write}",
     "Writes that shared a transaction.",
-    explicit_bucket_boundaries_advisory=SIZES,
+    SIZES,
 )
 
 

@@ -10,9 +10,10 @@ _propagator = TraceContextTextMapPropagator()
 
 def current_traceparent() -> str | None:
     """Give the W3C traceparent of the current span, or None where nothing is traced."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
-    return carrier.get("traceparent")
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def span_context_of(traceparent: str | None) -> SpanContext | None:
