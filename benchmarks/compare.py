@@ -7,9 +7,10 @@ from benchmarks import load, systems
 from benchmarks.rows import Row, ratio, spread
 from benchmarks.systems import Setting, System
 
-PRODUCT, SAMPLED, UNTRACED, RPC = (
+PRODUCT, SAMPLED, NO_TRACES, UNTRACED, RPC = (
     "traced orders",
     "traced orders, 1 % sampled",
+    "traced orders, metrics and logs only",
     "traced orders, untraced",
     "patterns.RPC, traced",
 )
@@ -19,6 +20,7 @@ CONTENDERS: dict[str, tuple[System, dict[str, str]]] = {
         systems.product,
         {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"},
     ),
+    NO_TRACES: (systems.product, {"OTEL_TRACES_EXPORTER": "none"}),
     UNTRACED: (systems.product, {"OTEL_SDK_DISABLED": "true"}),
     RPC: (systems.rpc, {}),
     "tutorial's HTTP pair, traced": (systems.tutorial, {}),
@@ -77,6 +79,10 @@ def targets(rows: Sequence[Row]) -> list[dict[str, str]]:
             line(f"at least 1.5 x the orders/s of patterns.RPC, {at}", ratio(lambda row: row.rate, ours, theirs)),
             line(f"at most 0.7 x its CPU an order, {at}", ratio(lambda row: row.cpu, ours, theirs)),
             line(f"at least 0.75 x the orders/s untraced, {at}", ratio(lambda row: row.rate, ours, untraced)),
+            line(
+                f"1 % sampled: next to 1 x the orders/s with metrics and logs only, {at}",
+                ratio(lambda row: row.rate, of(SAMPLED, count), of(NO_TRACES, count)),
+            ),
         ]
     ours, theirs, untraced = of(PRODUCT, 1), of(RPC, 1), of(UNTRACED, 1)
     return [

@@ -14,7 +14,7 @@ from typing import Any
 from aio_pika.abc import AbstractIncomingMessage
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 from opentelemetry.util._decorator import _agnosticcontextmanager
 
@@ -28,10 +28,14 @@ _QUEUES_BY_EXCHANGE = {topology.ORDERS_EXCHANGE: topology.INVENTORY_CHECK}
 
 
 class ConventionalTracerProvider(trace.TracerProvider):
-    """Gives the aio-pika instrumentation tracers that write the messaging conventions of today."""
+    """Gives the aio-pika instrumentation tracers that write the messaging conventions of today.
 
-    def __init__(self, inner: trace.TracerProvider) -> None:
+    `follows_parents` says that nothing is sampled below a span that is not: then nothing is made of it either.
+    """
+
+    def __init__(self, inner: trace.TracerProvider, *, follows_parents: bool = False) -> None:
         self._inner = inner
+        self._follows_parents = follows_parents
 
     def get_tracer(
         self,
@@ -44,13 +48,15 @@ class ConventionalTracerProvider(trace.TracerProvider):
         return _ConventionalTracer(
             self._inner.get_tracer(
                 instrumenting_module_name, instrumenting_library_version, semconv.SCHEMA_URL, attributes
-            )
+            ),
+            self._follows_parents,
         )
 
 
 class _ConventionalTracer(trace.Tracer):
-    def __init__(self, inner: trace.Tracer) -> None:
+    def __init__(self, inner: trace.Tracer, follows_parents: bool) -> None:
         self._inner = inner
+        self._follows_parents = follows_parents
 
     def start_span(
         self,
@@ -63,10 +69,13 @@ class _ConventionalTracer(trace.Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> Span:
+        parent = trace.get_current_span(context).get_span_context()
+        if self._follows_parents and parent.is_valid and not parent.trace_flags.sampled:
+            return NonRecordingSpan(parent)
         operation = "process" if kind is SpanKind.CONSUMER else "send"
         new_name, corrected = _correct(operation, attributes or {})
         if kind is SpanKind.CONSUMER:
-            links = [*(links or ()), *_creation_link(context)]
+            links = [*(links or ()), *_creation_link(parent)]
         return self._inner.start_span(
             new_name,
             context,
@@ -130,8 +139,7 @@ def _exchange_and_routing_key(operation: str, destination: str) -> tuple[str, st
     return "", destination
 
 
-def _creation_link(context: Context | None) -> list[Link]:
-    creation_context = trace.get_current_span(context).get_span_context()
+def _creation_link(creation_context: SpanContext) -> list[Link]:
     return [_link(creation_context, LinkReason.CREATION_CONTEXT)] if creation_context.is_valid else []
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
@@ -18,6 +18,8 @@ class LinkedSampler(Sampler):
 
     def __init__(self, inner: Sampler) -> None:
         self._inner = inner
+        self.follows_parents = isinstance(inner, ParentBased)
+        """Whether the children of a span that is not sampled are not sampled either, whatever they are."""
 
     def should_sample(
         self,

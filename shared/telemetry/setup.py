@@ -135,12 +135,14 @@ def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapp
         return None
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     # The SDK has read OTEL_TRACES_SAMPLER by now, and gives what it made of it nowhere else.
-    provider.sampler = LinkedSampler(provider.sampler)
+    sampler = provider.sampler = LinkedSampler(provider.sampler)
     watched = WatchedBatchSpanProcessor(exporter, lost, capacity, delay_ms, batch)
     provider.add_span_processor(RedactionProcessor(RewritingProcessor(with_error_type, watched)))
     trace.set_tracer_provider(provider)
     metrics.observe_lost_spans(lost.by_reason)
-    AioPikaInstrumentor().instrument(tracer_provider=ConventionalTracerProvider(provider))
+    AioPikaInstrumentor().instrument(
+        tracer_provider=ConventionalTracerProvider(provider, follows_parents=sampler.follows_parents)
+    )
     return provider
 
 
