@@ -30,12 +30,10 @@ class Context(NamedTuple):
     inventory: InventoryClient
 
 
-async def _context(request: Request) -> Context:
+def _context(request: Request) -> Context:
     context: Context = request.state.context
     return context
 
-
-InContext = Annotated[Context, Depends(_context)]
 
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
 _PLACING: dict[int | str, dict[str, Any]] = {
@@ -57,8 +55,9 @@ router = APIRouter(tags=["orders"])
     responses={200: {"description": "this order was placed before", "model": OrderOut}, **_PLACING},
     dependencies=[Depends(require_key)],
 )
-async def create_order(body: OrderIn, context: InContext) -> Response:
+async def create_order(body: OrderIn, request: Request) -> Response:
     """Place an order and wait for the decision of the inventory, but no longer than the reply timeout."""
+    context = _context(request)
     placement = await _place(context, body.id_or_new, body.items, body)
     if placement.outcome is Outcome.CONFLICT:
         return _conflict(placement.order)
@@ -74,10 +73,9 @@ async def create_order(body: OrderIn, context: InContext) -> Response:
     responses={**_PLACING, 202: {"description": "accepted, not decided yet", "model": TutorialAnswer}},
     dependencies=[Depends(require_key)],
 )
-async def create_order_by_id(
-    order_id: Annotated[Identifier, Query(examples=["ORDER1"])], context: InContext
-) -> Response:
+async def create_order_by_id(order_id: Annotated[Identifier, Query(examples=["ORDER1"])], request: Request) -> Response:
     """Place an order for one unit of the default SKU, named by its id alone."""
+    context = _context(request)
     placement = await _place(context, order_id, [Item(sku=context.settings.default_sku, quantity=1)], None)
     order = placement.order
     if placement.outcome is Outcome.CONFLICT:
@@ -93,8 +91,9 @@ async def create_order_by_id(
     response_model=OrderOut,
     responses={404: {"description": "no such order", **_PROBLEM}, 503: _PLACING[503], 422: _PLACING[422]},
 )
-async def read_order(order_id: Annotated[str, Path(pattern=ID_PATTERN)], context: InContext) -> Response:
+async def read_order(order_id: Annotated[str, Path(pattern=ID_PATTERN)], request: Request) -> Response:
     """Show an order: its status, why, when, and its trace."""
+    context = _context(request)
     order = await context.store.get(order_id)
     if order is None:
         return problem(404, f"there is no order {order_id}")

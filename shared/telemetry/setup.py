@@ -30,7 +30,7 @@ from shared import __version__
 from shared.telemetry import logs, metrics
 from shared.telemetry.ended_spans import RewritingProcessor, with_error_type
 from shared.telemetry.export import LostSpans, WatchedBatchSpanProcessor, watching_session
-from shared.telemetry.histograms import JoiningMetricExporter
+from shared.telemetry.light_metrics import JoinedHistograms, JoiningMetricExporter, LightMeterProvider
 from shared.telemetry.messaging import ConventionalTracerProvider
 from shared.telemetry.otlp_encoder import DirectSpanExporter
 from shared.telemetry.propagation import GuardedPropagator
@@ -149,10 +149,11 @@ def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapp
 def _start_metrics(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> MeterProvider | None:
     if _exporter_name(environ, "METRICS") != "otlp":
         return None
-    exporter = JoiningMetricExporter(**_target(settings, environ, "metrics"))
+    histograms = JoinedHistograms()
+    exporter = JoiningMetricExporter(histograms, **_target(settings, environ, "metrics"))
     interval = None if environ.get("OTEL_METRIC_EXPORT_INTERVAL") else METRIC_INTERVAL_MS
     provider = MeterProvider([PeriodicExportingMetricReader(exporter, interval)], resource, shutdown_on_exit=False)
-    set_meter_provider(provider)
+    set_meter_provider(LightMeterProvider(provider, histograms))
     return provider
 
 
