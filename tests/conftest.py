@@ -1,5 +1,6 @@
 """A real RabbitMQ for every test that is about messaging: a missing one fails, it never skips."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,9 @@ from shared.local.rabbitmq import docker_answers
 from tests.broker import chosen, new_node
 from tests.postgres import private_postgres
 from tests.system import Api, Service, System, TestBroker, VirtualHost, management_of, running_system
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and they would pass that on to all they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

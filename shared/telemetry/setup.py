@@ -153,8 +153,13 @@ def _start_metrics(resource: Resource, settings: TelemetrySettings, environ: Map
     exporter = JoiningMetricExporter(histograms, **_target(settings, environ, "metrics"))
     interval = None if environ.get("OTEL_METRIC_EXPORT_INTERVAL") else METRIC_INTERVAL_MS
     provider = MeterProvider([PeriodicExportingMetricReader(exporter, interval)], resource, shutdown_on_exit=False)
-    set_meter_provider(LightMeterProvider(provider, histograms))
+    asks_for_more = any(environ.get(name) for name in _ONLY_THE_SDK_DOES)
+    set_meter_provider(provider if asks_for_more else LightMeterProvider(provider, histograms))
     return provider
+
+
+_ONLY_THE_SDK_DOES = ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "OTEL_METRICS_EXEMPLAR_FILTER")
+"""What the light histograms do not know: they have the buckets of the conventions, and exemplars of sampled spans."""
 
 
 def _start_logs(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> LoggerProvider | None:

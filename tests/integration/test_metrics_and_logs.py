@@ -59,13 +59,17 @@ def signals() -> Iterator[Signals]:
 
 
 @pytest.fixture
-def api(system: System, signals: Signals) -> Api:
+def environment(signals: Signals) -> dict[str, str]:
     base = f"http://127.0.0.1:{signals._server.port}/api/default/v1"
-    environment = {
+    return {
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{base}/metrics",
         "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{base}/logs",
         "OTEL_METRIC_EXPORT_INTERVAL": "300",
     }
+
+
+@pytest.fixture
+def api(system: System, environment: dict[str, str]) -> Api:
     system.start_worker(**environment).wait_until_ready()
     started = system.start_api(**environment, REPLY_TIMEOUT="30")
     started.service.wait_until_ready()
@@ -96,6 +100,19 @@ def test_the_metrics_have_their_standard_names_units_and_buckets(api: Api, signa
                 assert list(point.explicit_bounds) == MESSAGING_BUCKETS
     assert all(metric.description for metric in signals.metrics.values())
     assert any(point.exemplars for point in signals.series.values() if hasattr(point, "exemplars"))
+
+
+def test_exponential_histograms_are_one_standard_variable_away(
+    system: System, environment: dict[str, str], signals: Signals
+) -> None:
+    aggregation = {"OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "base2_exponential_bucket_histogram"}
+    api = system.start_api(**environment, **aggregation)
+    api.service.wait_until_ready()
+
+    assert api.http.get(f"/orders/{new_id()}").status_code == 404
+
+    found = eventually(lambda: signals.read().metrics.get("http.server.request.duration"), what="the duration")
+    assert found.WhichOneof("data") == "exponential_histogram"
 
 
 async def test_a_log_record_knows_the_trace_it_was_written_in(
