@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two minutes instead of twenty")
     parser.add_argument("--scale", action="store_true", help="measure more of each service and shards instead")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="turns of the whole comparison (5)")
     parser.add_argument(
         "--soak", type=float, metavar="SECONDS", help="only load it for so long instead, at 300 orders/s"
     )
@@ -44,12 +45,12 @@ def main() -> None:
             elif chosen.soak:
                 print(table([soak(setting, "300 orders/s", chosen.soak, SLOW_RATE)]))
             else:
-                _measure(setting, is_quick=chosen.quick)
+                _measure(setting, is_quick=chosen.quick, repeats=1 if chosen.quick else chosen.repeats)
     say(f"done in {time.monotonic() - began:.0f} s")
 
 
-def _measure(setting: Setting, *, is_quick: bool) -> None:
-    seconds, repeats, soak_seconds = (3.0, 1, 10.0) if is_quick else (8.0, 5, 60.0)
+def _measure(setting: Setting, *, is_quick: bool, repeats: int) -> None:
+    seconds, soak_seconds = (3.0, 10.0) if is_quick else (8.0, 60.0)
     rows = compare(setting, [1, 64] if is_quick else [1, 64, 256], seconds, repeats, say)
     print(f"{repeats} repeats of {seconds:.0f} s in turns, medians:\n")
     print(table(as_table(rows)))
