@@ -104,6 +104,7 @@ def test_every_panel_asks_for_what_the_services_report(backend: OpenObserveStand
                 assert operator == "!=" or value == "error" or value in streams[label], (promql, streams)
                 asked.add(label)
             assert asked <= streams.keys(), (promql, streams.keys())
+    eventually(lambda: backend.rows, what="the first spans")
     assert backend.search(_range(FAILED_SPANS)) == []
 
 
