@@ -155,7 +155,9 @@ class _LightMeter(metrics.Meter):
         *,
         explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
     ) -> metrics.Histogram:
-        bounds = explicit_bucket_boundaries_advisory or ()
+        bounds = explicit_bucket_boundaries_advisory
+        if bounds is None:  # which the SDK has its own for
+            return self._inner.create_histogram(name, unit, description)
         return self._histograms.add(_Histogram(self._scope, name, unit, description, bounds))
 
     def create_gauge(self, *args: Any, **kwargs: Any) -> Any:

@@ -89,6 +89,17 @@ def test_the_order_of_the_attributes_makes_no_other_series() -> None:
     }
 
 
+def test_a_histogram_without_bounds_has_those_of_the_sdk() -> None:
+    reader = InMemoryMetricReader()
+    provider = LightMeterProvider(MeterProvider([reader], shutdown_on_exit=False), JoinedHistograms())
+    provider.get_meter("m").create_histogram("h").record(3)
+
+    data: Any = reader.get_metrics_data()
+
+    (point,) = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+    assert len(point.explicit_bounds) > 10
+
+
 def test_an_exemplar_names_a_sampled_span_and_only_a_sampled_one() -> None:
     light = Metered(AggregationTemporality.CUMULATIVE, is_light=True)
     with TracerProvider(sampler=ALWAYS_OFF).get_tracer("t").start_as_current_span("not sampled"):
