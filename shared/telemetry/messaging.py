@@ -74,8 +74,8 @@ class _ConventionalTracer(trace.Tracer):
             return NonRecordingSpan(parent)
         operation = "process" if kind is SpanKind.CONSUMER else "send"
         new_name, corrected = _correct(operation, attributes or {})
-        if kind is SpanKind.CONSUMER:
-            links = [*(links or ()), *_creation_link(parent)]
+        if kind is SpanKind.CONSUMER and parent.is_valid:
+            links = [*(links or ()), Link(parent, {semconv.LINK_REASON: LinkReason.CREATION_CONTEXT.value})]
         return self._inner.start_span(
             new_name,
             context,
@@ -137,14 +137,6 @@ def _exchange_and_routing_key(operation: str, destination: str) -> tuple[str, st
     if destination in _QUEUES_BY_EXCHANGE:
         return destination, _QUEUES_BY_EXCHANGE[destination]
     return "", destination
-
-
-def _creation_link(creation_context: SpanContext) -> list[Link]:
-    return [_link(creation_context, LinkReason.CREATION_CONTEXT)] if creation_context.is_valid else []
-
-
-def _link(target: SpanContext, reason: LinkReason) -> Link:
-    return Link(target, {semconv.LINK_REASON: reason.value})
 
 
 def link_current_span(target: SpanContext | None, reason: LinkReason) -> None:
