@@ -34,6 +34,8 @@ def main() -> None:
         "--soak", type=float, metavar="SECONDS", help="only load it for so long instead, at 300 orders/s"
     )
     chosen = parser.parse_args()
+    if chosen.repeats < 1:
+        parser.error("--repeats is 1 or more")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="traced-orders-bench-") as name:
         directory = Path(name)
