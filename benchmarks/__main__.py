@@ -14,7 +14,7 @@ from benchmarks.endurance import soak, start_up, with_a_full_store
 from benchmarks.rows import table
 from benchmarks.scale import scale
 from benchmarks.systems import Setting, receiver
-from shared.local.rabbitmq import Broker, obtain_broker
+from shared.tools.local.rabbitmq import Broker, obtain_broker
 
 SLOW_RATE, SLOW_SECONDS = 300.0, 0.2
 

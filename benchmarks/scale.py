@@ -12,8 +12,8 @@ import httpx
 from benchmarks import load
 from benchmarks.rows import Row, spread
 from benchmarks.systems import Family, Process, Running, Setting, product
-from shared.local.postgres import PrivatePostgres, find_postgres, private_postgres
-from shared.local.rabbitmq import Broker
+from shared.tools.local.postgres import PrivatePostgres, find_postgres, private_postgres
+from shared.tools.local.rabbitmq import Broker
 
 CONNECTIONS = 64
 COUNTS = (1, 2, 4)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from shared.local.guarded_process import GuardedProcess
-from shared.local.ports import LOOPBACK, claim_port, port_of
+from shared.tools.local.guarded_process import GuardedProcess
+from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from tests.waiting import eventually
 
 _TICKS = os.sysconf("SC_CLK_TCK")

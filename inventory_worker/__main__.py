@@ -4,7 +4,7 @@ import sys
 
 from inventory_worker.app import create_app
 from inventory_worker.settings import Settings
-from shared import service
+from shared.service import process as service
 
 
 def main() -> None:

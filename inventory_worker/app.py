@@ -6,14 +6,15 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from inventory_worker import http, stock_store
+from inventory_worker import routes as http
+from inventory_worker import stock_store
 from inventory_worker.consumer import Consumer
 from inventory_worker.settings import Settings
 from inventory_worker.stock_store import SqlStockStore
-from shared.broker import Broker
-from shared.database import Database
-from shared.http import new_app
-from shared.telemetry.setup import TelemetrySettings
+from shared.rabbit.broker import Broker
+from shared.service.http import new_app
+from shared.service.providers import TelemetrySettings
+from shared.storage.database import Database
 
 DRAIN_SECONDS = 10.0
 

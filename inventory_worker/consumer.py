@@ -8,11 +8,9 @@ from aio_pika.abc import AbstractIncomingMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from pydantic import ValidationError
 
-from inventory_worker.settle import Settlement, settle
 from inventory_worker.stock_store import Decision, Reservation, SqlStockStore
-from shared import broker, topology
-from shared.broker import Broker, Session
-from shared.errors import (
+from shared.contract import topology
+from shared.contract.errors import (
     BrokerUnavailable,
     StoreUnavailable,
     TooManyAttempts,
@@ -21,7 +19,7 @@ from shared.errors import (
     code_of,
     first_line,
 )
-from shared.messages import (
+from shared.contract.messages import (
     CHECK_TYPE,
     DEAD_LETTER_ATTEMPTS_HEADER,
     DEAD_LETTER_DETAIL_HEADER,
@@ -29,25 +27,27 @@ from shared.messages import (
     DEAD_LETTER_REASON_HEADER,
     DECISION_TYPE,
     FAILURES_HEADER,
-    PREVIOUS_ATTEMPT_HEADER,
     CheckInventory,
     InventoryDecision,
     OrderStatus,
     require_type,
 )
-from shared.telemetry import metrics
-from shared.telemetry.messaging import (
+from shared.rabbit import broker
+from shared.rabbit.broker import Broker, Session
+from shared.rabbit.settle import DeliveryOutcome, Settlement, settle
+from shared.telemetry.relations import link_current_span, previous_attempt
+from shared.telemetry.semconv import LinkReason
+from shared.telemetry.trace_context import current_traceparent, span_context_of
+from shared.tracing import instruments as metrics
+from shared.tracing.seams import (
     attempt_of,
     describe_delivery,
     describe_order,
     describe_settlement,
     describe_stock,
     failures_of,
-    link_current_span,
     redeliveries_of,
 )
-from shared.telemetry.semconv import DeliveryOutcome, LinkReason
-from shared.telemetry.trace_context import current_traceparent, span_context_of
 
 PREFETCH = 128
 
@@ -169,6 +169,6 @@ class Consumer:
             type=message.type or "",
             correlation_id=message.correlation_id,
             reply_to=message.reply_to,
-            headers={**headers, PREVIOUS_ATTEMPT_HEADER: current_traceparent() or ""},
+            headers={**headers, **previous_attempt()},
         )
         await self._broker.publish("", queue, copy)

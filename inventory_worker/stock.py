@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shared.messages import Item, OrderStatus
+from shared.contract.messages import Item, OrderStatus
 
 MAX_REASON = 200
 

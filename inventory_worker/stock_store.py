@@ -23,8 +23,8 @@ from sqlalchemy import (
 )
 
 from inventory_worker.stock import Verdict, decide, quantities
-from shared.database import Database, GroupCommit, insert_for
-from shared.messages import CheckInventory, OrderStatus
+from shared.contract.messages import CheckInventory, OrderStatus
+from shared.storage.database import Database, GroupCommit, insert_for
 
 metadata = MetaData()
 stock = Table(

@@ -4,7 +4,7 @@ import sys
 
 from order_api.app import create_app
 from order_api.settings import Settings
-from shared import service
+from shared.service import process as service
 
 
 def main() -> None:

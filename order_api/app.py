@@ -10,11 +10,11 @@ from order_api.inventory_client import InventoryClient
 from order_api.order_store import SqlOrderStore
 from order_api.relay import Relay
 from order_api.settings import Settings
-from shared.broker import Broker
-from shared.database import Database
-from shared.http import new_app
-from shared.telemetry import metrics
-from shared.telemetry.setup import TelemetrySettings
+from shared.rabbit.broker import Broker
+from shared.service.http import new_app
+from shared.service.providers import TelemetrySettings
+from shared.storage.database import Database
+from shared.tracing import instruments as metrics
 
 DRAIN_SECONDS = 5.0
 SHORTEST_ASK_DELAY = 5.0

@@ -12,21 +12,30 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
-from order_api.orders import Decision, Order, OrderStore, Recorded
-from shared import broker, topology
-from shared.broker import Broker, Session
-from shared.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable
-from shared.messages import CHECK_TYPE, DECISION_TYPE, CheckInventory, InventoryDecision, OrderStatus, require_type
-from shared.telemetry import metrics
-from shared.telemetry.messaging import (
+from order_api.orders import Decision, Order, OrderStore, Recorded, ReplyKind
+from shared.contract import topology
+from shared.contract.errors import BrokerUnavailable, MalformedMessage, StoreUnavailable
+from shared.contract.messages import (
+    CHECK_TYPE,
+    DECISION_TYPE,
+    CheckInventory,
+    InventoryDecision,
+    OrderStatus,
+    require_type,
+)
+from shared.rabbit import broker
+from shared.rabbit.broker import Broker, Session
+from shared.rabbit.settle import DeliveryOutcome
+from shared.telemetry.relations import link_current_span
+from shared.telemetry.semconv import LinkReason
+from shared.telemetry.trace_context import span_context_of
+from shared.tracing import instruments as metrics
+from shared.tracing.seams import (
     describe_delivery,
     describe_order,
     describe_reply,
     describe_settlement,
-    link_current_span,
 )
-from shared.telemetry.semconv import DeliveryOutcome, LinkReason, ReplyKind
-from shared.telemetry.trace_context import span_context_of
 
 REPLY_PREFETCH = 512
 

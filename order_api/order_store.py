@@ -24,8 +24,8 @@ from sqlalchemy import (
 )
 
 from order_api.orders import Customer, Decision, Order, Recorded
-from shared.database import Database, GroupCommit, insert_for
-from shared.messages import Item, OrderStatus
+from shared.contract.messages import Item, OrderStatus
+from shared.storage.database import Database, GroupCommit, insert_for
 
 LONGEST_ASK_DELAY = 60.0
 """Seconds between two questions for one order, at most."""

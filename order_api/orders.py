@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.errors import BrokerUnavailable, StoreUnavailable, Unroutable
-from shared.messages import Item, OrderStatus
-from shared.telemetry.messaging import describe_deferral, describe_order, link_current_span
+from shared.contract.errors import BrokerUnavailable, StoreUnavailable, Unroutable
+from shared.contract.messages import Item, OrderStatus
+from shared.telemetry.relations import link_current_span
 from shared.telemetry.semconv import LinkReason
 from shared.telemetry.trace_context import span_context_of
+from shared.tracing.seams import describe_deferral, describe_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,19 @@ class Decision:
     order_id: str
     status: OrderStatus
     reason: str | None
+
+
+class ReplyKind(enum.StrEnum):
+    """What a reply is to the orders here: the value of `delivery.reply`."""
+
+    MATCHED = "matched"
+    LATE = "late"
+    """Nobody waits any more: the request timed out, or the relay asked."""
+    DUPLICATE = "duplicate"
+    """The order has its outcome already."""
+    FOREIGN = "foreign"
+    """No such order."""
+    MALFORMED = "malformed"
 
 
 @dataclass(frozen=True, slots=True)

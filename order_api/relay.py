@@ -10,10 +10,10 @@ from opentelemetry import context
 from order_api.inventory_client import InventoryClient
 from order_api.order_store import SqlOrderStore
 from order_api.orders import Order
-from shared.broker import PUBLISH_SECONDS, Broker
-from shared.errors import BrokerUnavailable, TracedOrdersError, Unavailable
-from shared.telemetry import metrics
+from shared.contract.errors import BrokerUnavailable, TracedOrdersError, Unavailable
+from shared.rabbit.broker import PUBLISH_SECONDS, Broker
 from shared.telemetry.trace_context import context_of
+from shared.tracing import instruments as metrics
 
 LOOK_SECONDS = 1.0
 CLAIM = 100

@@ -12,11 +12,11 @@ from order_api.order_store import SqlOrderStore
 from order_api.orders import Order, Outcome, Placement, merged, place_order
 from order_api.schemas import OrderIn, OrderOut, TutorialAnswer
 from order_api.settings import Settings
-from shared.http import problem, require_key
-from shared.messages import ID_PATTERN, Identifier, Item
-from shared.telemetry import metrics
-from shared.telemetry.setup import TelemetrySettings
+from shared.contract.messages import ID_PATTERN, Identifier, Item
+from shared.service.http import problem, require_key
+from shared.service.providers import TelemetrySettings
 from shared.telemetry.trace_context import current_traceparent, trace_id_of
+from shared.tracing import instruments as metrics
 
 TRACE_WINDOW_SECONDS = 3600
 

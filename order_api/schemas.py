@@ -7,7 +7,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field
 
 from order_api.orders import Customer, Order
-from shared.messages import MAX_ITEMS, MAX_QUANTITY, Identifier, Item, OrderStatus
+from shared.contract.messages import MAX_ITEMS, MAX_QUANTITY, Identifier, Item, OrderStatus
 
 
 class CustomerIn(BaseModel):

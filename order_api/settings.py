@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.messages import Identifier
-from shared.settings import AmqpUrls, DatabaseUrl, Port
+from shared.contract.messages import Identifier
+from shared.service.settings import AmqpUrls, DatabaseUrl, Port
 
 
 class Settings(BaseSettings):

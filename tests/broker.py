@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from shared.local.rabbitmq_debian import debian_tree, ensure_server
-from shared.local.rabbitmq_node import PrivateNode
+from shared.tools.local.rabbitmq_debian import debian_tree, ensure_server
+from shared.tools.local.rabbitmq_node import PrivateNode
 
 TREES = Path(os.environ.get("XDG_CACHE_HOME") or "/var/cache") / "traced-orders"
 SUITES = {"4.0": "trixie"}

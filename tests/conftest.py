@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from shared.local.postgres import PrivatePostgres
-from shared.local.rabbitmq import docker_answers
+from shared.tools.local.postgres import PrivatePostgres
+from shared.tools.local.rabbitmq import docker_answers
 from tests.broker import chosen, new_node
 from tests.postgres import private_postgres
 from tests.system import Api, Service, System, TestBroker, VirtualHost, management_of, running_system

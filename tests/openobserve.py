@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from shared.local.trace_sink.ingest import PROTOBUF
+from shared.tools.receiver.ingest import PROTOBUF
 from tests.browser.receiver import serving
 from tests.openobserve_store import OpenObserveStandIn, Refused
 

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from starlette.responses import JSONResponse
 
-from shared.traces.otlp import decode_attributes
+from shared.tools.traces.otlp import decode_attributes
 from tests.openobserve_dashboards import complaints
 
 _UNSUPPORTED_IN_NAMES = re.compile(r"[:#?\s'\"%&/]")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import asyncpg
 
-from shared.local import postgres
-from shared.local.postgres import PrivatePostgres
-from shared.local.rabbitmq_debian import can_install, install
+from shared.tools.local import postgres
+from shared.tools.local.postgres import PrivatePostgres
+from shared.tools.local.rabbitmq_debian import can_install, install
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from typing import Any, Self
 
 from opentelemetry.test._otlp_test_server import OtlpProtoTestServer
 
-from shared.traces.model import Span
-from shared.traces.otlp import decode_origin, decode_span
+from shared.tools.traces.model import Span
+from shared.tools.traces.otlp import decode_origin, decode_span
 from tests.waiting import eventually
 
 

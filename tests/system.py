@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from shared.local.guarded_process import GuardedProcess
-from shared.local.ports import LOOPBACK, claim_port, port_of
+from shared.tools.local.guarded_process import GuardedProcess
+from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from tests.receiver import Receiver
 from tests.waiting import eventually
 

@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Status, StatusCode
 from opentelemetry.util import types
 
-from shared.telemetry import semconv
+from . import semconv
 
 
 class RewritingProcessor(SpanProcessor):

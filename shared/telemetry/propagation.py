@@ -12,7 +12,7 @@ from opentelemetry.propagators.textmap import (
     default_setter,
 )
 
-from shared.telemetry.redaction import redact_text
+from .redaction import redact_text
 
 MAX_HEADER_LENGTH = 8192
 """Longest header value that is looked at: the limit of the W3C baggage specification; traceparent and tracestate are shorter."""

@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor
 from opentelemetry.trace import Status
 from opentelemetry.util import types
 
-from shared.telemetry.ended_spans import RewritingProcessor, copy_of
+from .ended_spans import RewritingProcessor, copy_of
 
 MASK = "[redacted]"
 

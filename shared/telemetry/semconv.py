@@ -1,7 +1,7 @@
-"""Every attribute, span and link name this system writes, once.
+"""The attribute and link names that any service over a queue writes, once.
 
-Messaging names follow the OpenTelemetry messaging conventions v1.44. Our own live under `order.`, `inventory.` and `delivery.`,
-never under a namespace of the conventions, and never fold (dots to underscores) onto a column of OpenObserve.
+Messaging names follow the OpenTelemetry messaging conventions v1.44. Those that are not theirs live under `delivery.` and
+`link.`, never under a namespace of the conventions, and never fold (dots to underscores) onto a column of OpenObserve.
 """
 
 from enum import StrEnum
@@ -22,12 +22,6 @@ SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 ERROR_TYPE = "error.type"
 
-ORDER_ID = "order.id"
-ORDER_STATUS = "order.status"
-ORDER_REASON = "order.reason"
-
-INVENTORY_IN_STOCK = "inventory.in_stock"
-
 DELIVERY_QUEUE_WAIT_MS = "delivery.queue_wait_ms"
 """Milliseconds from publish to delivery, by the clocks of the two hosts; never below 0."""
 DELIVERY_ATTEMPT = "delivery.attempt"
@@ -36,9 +30,6 @@ DELIVERY_REDELIVERED = "delivery.redelivered"
 DELIVERY_OUTCOME = "delivery.outcome"
 
 DELIVERY_REPLY = "delivery.reply"
-
-ASK_DEFERRED = "ask deferred"
-"""The event on a request's span when the question could not be published and is left to the relay."""
 
 BATCH_SIZE = "db.operation.batch.size"
 
@@ -55,24 +46,3 @@ class LinkReason(StrEnum):
     BATCH_MEMBER = "batch_member"
     REPLAY_OF = "replay_of"
     LATE_REPLY_TO = "late_reply_to"
-
-
-class DeliveryOutcome(StrEnum):
-    """How a delivery was settled: the value of `delivery.outcome`."""
-
-    ACK = "ack"
-    RETRY = "retry"
-    DEAD_LETTER = "dead_letter"
-
-
-class ReplyKind(StrEnum):
-    """What a reply is to the orders here: the value of `delivery.reply`."""
-
-    MATCHED = "matched"
-    LATE = "late"
-    """Nobody waits any more: the request timed out, or the relay asked."""
-    DUPLICATE = "duplicate"
-    """The order has its outcome already."""
-    FOREIGN = "foreign"
-    """No such order."""
-    MALFORMED = "malformed"

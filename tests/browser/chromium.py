@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.local.rabbitmq_debian import can_install, install
-from shared.local.rabbitmq_server import BrokerError
+from shared.tools.local.rabbitmq_debian import can_install, install
+from shared.tools.local.rabbitmq_server import BrokerError
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PLACES = (

@@ -16,8 +16,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from shared.local.trace_sink.app import create_app
-from shared.local.trace_sink.settings import SinkSettings
+from shared.tools.receiver.app import create_app
+from shared.tools.receiver.settings import SinkSettings
 
 SETTINGS = SinkSettings("root@example.com", "Complex:pass#123", max_body=100_000)
 AUTH = (SETTINGS.user, SETTINGS.password)

@@ -14,8 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from shared.traces.model import Span
-from shared.traces.otlp import from_otlp
+from shared.tools.traces.model import Span
+from shared.tools.traces.otlp import from_otlp
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 
-from shared.local.rabbitmq_node import PrivateNode
-from shared.traces.model import Span
+from shared.tools.local.rabbitmq_node import PrivateNode
+from shared.tools.traces.model import Span
 from tests.broker import new_node
 from tests.faults.load import load_on
 from tests.faults.proxied_broker import proxied

@@ -14,8 +14,8 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from shared.messages import CHECK_TYPE, DECISION_TYPE, CheckInventory, InventoryDecision, Item
-from shared.traces.model import Span, span_to_json
+from shared.contract.messages import CHECK_TYPE, DECISION_TYPE, CheckInventory, InventoryDecision, Item
+from shared.tools.traces.model import Span, span_to_json
 from tests.system import Service, System, TestBroker, VirtualHost, new_id, running_system, stock_levels
 from tests.waiting import eventually
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from shared.topology import INVENTORY_CHECK, REPLY_QUEUE_PREFIX, SHARED_REPLIES
+from shared.contract.topology import INVENTORY_CHECK, REPLY_QUEUE_PREFIX, SHARED_REPLIES
 from tests.broker import new_node
 from tests.faults.load import load_on
 from tests.faults.proxied_broker import ProxiedBroker, proxied

@@ -9,8 +9,8 @@ from contextlib import closing
 
 import pytest
 
-from shared.local.postgres import PrivatePostgres
-from shared.traces.model import Link, Span
+from shared.tools.local.postgres import PrivatePostgres
+from shared.tools.traces.model import Link, Span
 from tests.faults.proxied_broker import ProxiedBroker, proxied
 from tests.postgres import connect
 from tests.receiver import names

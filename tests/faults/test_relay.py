@@ -13,7 +13,7 @@ from itertools import pairwise
 import httpx
 import pytest
 
-from shared.traces.model import Span
+from shared.tools.traces.model import Span
 from tests.receiver import names
 from tests.system import System, VirtualHost, new_id, order_body, stock_levels
 from tests.waiting import eventually

@@ -10,10 +10,10 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from shared.messages import DECISION_TYPE, InventoryDecision, OrderStatus
-from shared.telemetry.semconv import ReplyKind
-from shared.topology import REPLY_QUEUE_PREFIX, SHARED_REPLIES
-from shared.traces.model import Span
+from order_api.orders import ReplyKind
+from shared.contract.messages import DECISION_TYPE, InventoryDecision, OrderStatus
+from shared.contract.topology import REPLY_QUEUE_PREFIX, SHARED_REPLIES
+from shared.tools.traces.model import Span
 from tests.system import Api, System, TestBroker, VirtualHost, new_id, running_system
 from tests.waiting import eventually
 

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import aio_pika
 import httpx
 
-from shared.messages import CHECK_TYPE, CheckInventory, InventoryDecision, Item
-from shared.traces.model import Span
+from shared.contract.messages import CHECK_TYPE, CheckInventory, InventoryDecision, Item
+from shared.tools.traces.model import Span
 from tests.postgres import private_postgres
 from tests.receiver import names
 from tests.system import System, VirtualHost, new_id, stock_levels

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shared.traces.model import Span
+from shared.tools.traces.model import Span
 from tests.faults.scripted_backend import HEALTHY, Behaviour, ScriptedBackend
 from tests.system import Api, Service, System, new_id, order_body
 from tests.waiting import eventually

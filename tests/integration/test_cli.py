@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from shared.cli import app
-from shared.traces.model import span_from_json
-from shared.traces.readback import Trace, is_whole
+from shared.tools.cli import app
+from shared.tools.traces.model import span_from_json
+from shared.tools.traces.readback import Trace, is_whole
 from tests.system import new_id
 from tests.waiting import eventually
 

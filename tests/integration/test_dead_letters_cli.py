@@ -10,10 +10,10 @@ from typing import Any
 
 import aio_pika
 
-from shared import dead_letters
-from shared.dead_letters import DeadLetter
-from shared.messages import CHECK_TYPE, DECISION_TYPE, InventoryDecision, OrderStatus
-from shared.traces.model import Span
+from shared.contract.messages import CHECK_TYPE, DECISION_TYPE, InventoryDecision, OrderStatus
+from shared.tools import dead_letters
+from shared.tools.dead_letters import DeadLetter
+from shared.tools.traces.model import Span
 from tests.receiver import names
 from tests.system import System, VirtualHost, new_id, stock_levels
 from tests.waiting import eventually

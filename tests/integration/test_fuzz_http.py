@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from shared.messages import CHECK_TYPE, DECISION_TYPE
+from shared.contract.messages import CHECK_TYPE, DECISION_TYPE
 from tests.system import (
     Api,
     Service,

@@ -5,7 +5,7 @@ from typing import Any
 import aio_pika
 import pytest
 
-from shared.messages import CHECK_TYPE, DECISION_TYPE, CheckInventory, InventoryDecision, Item
+from shared.contract.messages import CHECK_TYPE, DECISION_TYPE, CheckInventory, InventoryDecision, Item
 from tests.system import Api, System, VirtualHost, new_id
 from tests.waiting import eventually
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from shared.local.ports import claim_port, port_of
+from shared.tools.local.ports import claim_port, port_of
 from tests.system import System, new_id, stock_levels
 from tests.waiting import eventually
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from opentelemetry.test._otlp_test_server import OtlpProtoTestServer
 
-from shared.messages import DECISION_TYPE, InventoryDecision, OrderStatus
+from shared.contract.messages import DECISION_TYPE, InventoryDecision, OrderStatus
 from tests.system import Api, System, VirtualHost, new_id, order_body
 from tests.waiting import eventually
 

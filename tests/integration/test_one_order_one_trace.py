@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from shared.traces.model import Span
+from shared.tools.traces.model import Span
 from tests.system import Api, System, new_id
 
 SEND, PROCESS = "send orders:inventory.check", "process orders:inventory.check"

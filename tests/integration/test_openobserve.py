@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.observe.alert import alert
-from shared.observe.dashboard import FAILED_SPANS, PANELS
+from shared.tools.openobserve.alert import alert
+from shared.tools.openobserve.dashboard import FAILED_SPANS, PANELS
 from tests.browser.receiver import running as embedded_receiver
 from tests.openobserve import PASSWORD, USER, openobserve
 from tests.openobserve_store import OpenObserveStandIn

@@ -10,8 +10,8 @@ import pytest
 from order_api import order_store
 from order_api.order_store import SqlOrderStore
 from order_api.orders import Customer, Decision, Order
-from shared.database import Database
-from shared.messages import Item, OrderStatus
+from shared.contract.messages import Item, OrderStatus
+from shared.storage.database import Database
 from tests.system import new_id
 
 TRACEPARENT = "00-11111111111111111111111111111111-2222222222222222-01"

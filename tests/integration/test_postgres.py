@@ -14,8 +14,8 @@ import aio_pika
 import httpx
 import pytest
 
-from shared.local.postgres import PrivatePostgres
-from shared.messages import CHECK_TYPE
+from shared.contract.messages import CHECK_TYPE
+from shared.tools.local.postgres import PrivatePostgres
 from tests.postgres import connect, private_postgres
 from tests.system import Api, System, VirtualHost, new_id, order_body, stock_levels
 from tests.waiting import eventually

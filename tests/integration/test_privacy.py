@@ -15,7 +15,7 @@ import aio_pika
 import httpx
 import pytest
 
-from shared.messages import CHECK_TYPE
+from shared.contract.messages import CHECK_TYPE
 from tests.system import TestBroker, VirtualHost, new_id, order_body, running_system
 
 LOCAL_PART, DOMAIN = "ada.lovelace", "analytical.example"

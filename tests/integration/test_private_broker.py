@@ -14,15 +14,15 @@ import httpx
 import pytest
 from pamqp.common import FieldTable
 
-from shared.local.rabbitmq import Way, obtain_broker
-from shared.local.rabbitmq_node import PrivateNode
-from shared.local.rabbitmq_server import BrokerError
+from shared.tools.local.rabbitmq import Way, obtain_broker
+from shared.tools.local.rabbitmq_node import PrivateNode
+from shared.tools.local.rabbitmq_server import BrokerError
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 
 STARTS_A_NODE_AND_IS_KILLED = """
 import os, signal
-from shared.local.rabbitmq_node import PrivateNode
+from shared.tools.local.rabbitmq_node import PrivateNode
 
 node = PrivateNode(management=False)
 node.start()

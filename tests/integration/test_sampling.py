@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from shared.traces.model import Span
+from shared.tools.traces.model import Span
 from tests.receiver import Receiver
 from tests.system import Api, System, new_id
 from tests.waiting import eventually

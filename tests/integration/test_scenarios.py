@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.local.scenarios import SCENARIOS
+from shared.tools.local.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.timeout(300)
 

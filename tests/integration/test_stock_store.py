@@ -9,8 +9,8 @@ import pytest
 
 from inventory_worker import stock_store
 from inventory_worker.stock_store import Reservation, SqlStockStore
-from shared.database import Database
-from shared.messages import CheckInventory, Item, OrderStatus
+from shared.contract.messages import CheckInventory, Item, OrderStatus
+from shared.storage.database import Database
 from tests.system import new_id
 
 INITIAL = {"widget": 1000, "gadget": 3}

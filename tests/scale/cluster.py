@@ -11,11 +11,11 @@ from pathlib import Path
 
 import httpx
 
-from shared.local.guarded_process import GuardedProcess
-from shared.local.ports import LOOPBACK, claim_port, port_of
-from shared.local.rabbitmq_config import Cluster
-from shared.local.rabbitmq_node import PrivateNode
-from shared.local.rabbitmq_server import Server, accepts
+from shared.tools.local.guarded_process import GuardedProcess
+from shared.tools.local.ports import LOOPBACK, claim_port, port_of
+from shared.tools.local.rabbitmq_config import Cluster
+from shared.tools.local.rabbitmq_node import PrivateNode
+from shared.tools.local.rabbitmq_server import Server, accepts
 from tests.broker import new_node
 from tests.waiting import eventually
 

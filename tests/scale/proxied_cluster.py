@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.local.ports import LOOPBACK
-from shared.topology import QUEUES
+from shared.contract.topology import QUEUES
+from shared.tools.local.ports import LOOPBACK
 from tests.scale.cluster import NAMES, PrivateCluster, private_cluster
 from tests.torture.network import Wire, running_wires
 from tests.torture.plant import SLOTS

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.topology import INVENTORY_CHECK
+from shared.contract.topology import INVENTORY_CHECK
 from tests.scale.cluster import NAMES, START_SECONDS, STOP_SECONDS
 from tests.scale.load import ANSWERED, DECIDED, Load, steady_load
 from tests.scale.proxied_cluster import ProxiedCluster, proxied_cluster

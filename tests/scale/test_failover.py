@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shared import broker
-from shared.broker import Broker, Session
-from shared.errors import TracedOrdersError
-from shared.topology import SHARED_REPLIES
+from shared.contract.errors import TracedOrdersError
+from shared.contract.topology import SHARED_REPLIES
+from shared.rabbit import broker
+from shared.rabbit.broker import Broker, Session
 from tests.scale.cluster import private_cluster
 from tests.torture.run import DECLARED_SECONDS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.traces.model import Span
+from shared.tools.traces.model import Span
 from tests.scale.load import steady_load
 from tests.scale.report import Report
 from tests.torture.closing import close

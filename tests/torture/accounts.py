@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shared import topology
+from shared.contract import topology
 from tests.torture.customers import ACCEPTED, Wish
 from tests.torture.witness import Books, items_of
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared import topology
-from shared.traces.model import Span, span_to_json
+from shared.contract import topology
+from shared.tools.traces.model import Span, span_to_json
 from tests.torture.accounts import Check, check_orders, check_queues, check_stock
 from tests.torture.customers import Wish
 from tests.torture.plant import Plant

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
-from shared.local.ports import LOOPBACK
+from shared.tools.local.ports import LOOPBACK
 from tests.tcp_proxy import TcpProxy
 
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from shared.local.ports import LOOPBACK
-from shared.local.rabbitmq_node import PrivateNode
+from shared.tools.local.ports import LOOPBACK
+from shared.tools.local.rabbitmq_node import PrivateNode
 from tests.broker import new_node
 from tests.torture.network import Wire, running_wires
 from tests.torture.plant import SLOTS

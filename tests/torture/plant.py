@@ -14,7 +14,7 @@ from typing import Protocol
 
 import httpx
 
-from shared.local.ports import LOOPBACK, claim_port, port_of
+from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from tests.postgres import private_postgres
 from tests.receiver import Receiver
 from tests.system import Service

@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry.trace import format_span_id
 
 from shared.telemetry.trace_context import span_context_of, trace_id_of
-from shared.traces.model import Span
+from shared.tools.traces.model import Span
 from tests.torture.accounts import Check
 from tests.torture.customers import Answer, Wish
 from tests.torture.plant import INVENTORY_WORKER, ORDER_API, Life, Slot

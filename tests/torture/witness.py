@@ -9,8 +9,8 @@ from typing import Any
 import aio_pika
 import asyncpg
 
-from shared import topology
-from shared.messages import DEAD_LETTER_REASON_HEADER
+from shared.contract import topology
+from shared.contract.messages import DEAD_LETTER_REASON_HEADER
 from tests.torture.plant import INVENTORY_WORKER, ORDER_API, Plant
 
 Row = Mapping[str, Any]

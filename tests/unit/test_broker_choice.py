@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.local.rabbitmq import BrokerError, Machine, Way, choose_way, obtain_broker
-from shared.local.rabbitmq_debian import no_services_started
-from shared.local.rabbitmq_server import find_server
+from shared.tools.local.rabbitmq import BrokerError, Machine, Way, choose_way, obtain_broker
+from shared.tools.local.rabbitmq_debian import no_services_started
+from shared.tools.local.rabbitmq_server import find_server
 
 # A docker command that writes down how it is called, and "publishes" the ports of the test's own broker.
 DOCKER = """#!{python}

@@ -13,11 +13,12 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATU
 from pydantic_settings import BaseSettings
 
 from inventory_worker.settings import Settings as WorkerSettings
+from order_api.orders import ReplyKind
 from order_api.settings import Settings as ApiSettings
+from shared.contract.topology import RETRY_DELAYS
+from shared.rabbit.settle import DeliveryOutcome
+from shared.service.providers import TelemetrySettings
 from shared.telemetry import semconv
-from shared.telemetry.semconv import DeliveryOutcome, ReplyKind
-from shared.telemetry.setup import TelemetrySettings
-from shared.topology import RETRY_DELAYS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from shared.database import Database, GroupCommit
-from shared.errors import StoreUnavailable
+from shared.contract.errors import StoreUnavailable
+from shared.storage.database import Database, GroupCommit
 from tests.waiting import eventually
 
 metadata = MetaData()

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from shared.telemetry.light_metrics import JoinedHistograms, LightMeterProvider
-from shared.telemetry.metrics import SECONDS
+from shared.tracing.instruments import SECONDS
 
 RECORDS = st.lists(
     st.tuples(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import MalformedMessage, UnknownVersion
-from shared.messages import CheckInventory, InventoryDecision, Item, OrderStatus, require_type
+from shared.contract.errors import MalformedMessage, UnknownVersion
+from shared.contract.messages import CheckInventory, InventoryDecision, Item, OrderStatus, require_type
 
 ids = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 checks = st.builds(

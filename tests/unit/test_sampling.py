@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 
-from shared.telemetry.messaging import ConventionalTracerProvider
+from shared.telemetry.instrumentation import ConventionalTracerProvider
 from shared.telemetry.sampling import LinkedSampler
 
 SAMPLED = Link(SpanContext(1, 2, False, TraceFlags(TraceFlags.SAMPLED)))

@@ -2,8 +2,7 @@
 
 import pytest
 
-from inventory_worker.settle import Settlement, settle
-from shared.errors import (
+from shared.contract.errors import (
     BrokerUnavailable,
     MalformedMessage,
     StoreUnavailable,
@@ -11,8 +10,8 @@ from shared.errors import (
     UnknownVersion,
     Unroutable,
 )
-from shared.telemetry.semconv import DeliveryOutcome
-from shared.topology import RETRY_DELAYS
+from shared.contract.topology import RETRY_DELAYS
+from shared.rabbit.settle import DeliveryOutcome, Settlement, settle
 
 LAST = len(RETRY_DELAYS) - 1
 ACK, RETRY, DEAD = DeliveryOutcome.ACK, DeliveryOutcome.RETRY, DeliveryOutcome.DEAD_LETTER

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory_worker.stock import MAX_REASON, Verdict, decide
-from shared.messages import Item, OrderStatus
+from shared.contract.messages import Item, OrderStatus
 
 skus = st.sampled_from(["a", "b", "c", "d"])
 items = st.lists(st.builds(Item, sku=skus, quantity=st.integers(1, 50)), min_size=1, max_size=8)

@@ -9,8 +9,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-from shared.telemetry import logs
-from shared.telemetry.setup import TelemetrySettings, span_exporter
+from shared.service import logs
+from shared.service.providers import TelemetrySettings, span_exporter
 
 OPENOBSERVE = {
     "openobserve_url": "http://127.0.0.1:5080/",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
-from shared.traces.model import (
+from shared.tools.traces.model import (
     Event,
     Link,
     Span,
@@ -21,7 +21,7 @@ from shared.traces.model import (
     span_to_json,
     tree,
 )
-from shared.traces.otlp import from_otlp
+from shared.tools.traces.otlp import from_otlp
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from shared.traces.model import span_from_json
+from shared.tools.traces.model import span_from_json
 from tests.browser.receiver import (
     AUTH,
     INGEST,
@@ -248,7 +248,7 @@ def test_the_latest_point_of_a_metric_is_kept(client: httpx.Client) -> None:
 
 def test_the_process_tells_its_port_and_ends_well_on_sigterm(tmp_path: Path) -> None:
     port_file = tmp_path / "port"
-    command = [sys.executable, "-m", "shared.local.trace_sink", "--port-file", str(port_file)]
+    command = [sys.executable, "-m", "shared.tools.receiver", "--port-file", str(port_file)]
     process = subprocess.Popen([*command, "--user", AUTH[0], "--password", AUTH[1]], stderr=subprocess.DEVNULL)
 
     try:

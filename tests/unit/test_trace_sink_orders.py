@@ -204,7 +204,7 @@ async def test_streams_are_bounded_and_a_closed_page_makes_room() -> None:
 
 def test_the_process_ends_at_once_although_a_page_is_live(tmp_path: Path) -> None:
     port_file = tmp_path / "port"
-    command = [sys.executable, "-m", "shared.local.trace_sink", "--port-file", str(port_file)]
+    command = [sys.executable, "-m", "shared.tools.receiver", "--port-file", str(port_file)]
     command += ["--user", AUTH[0], "--password", AUTH[1], "--order-api-url", "http://127.0.0.1:9"]
     log = tmp_path / "log"
     with log.open("wb") as output:

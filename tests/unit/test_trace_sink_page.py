@@ -8,10 +8,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
-from shared.local.trace_sink.markup import Markup, element, fragment
-from shared.local.trace_sink.queue_wait import Run, queue_wait
-from shared.local.trace_sink.service_map import Times
-from shared.local.trace_sink.time_axis import TimeAxis
+from shared.tools.receiver.markup import Markup, element, fragment
+from shared.tools.receiver.queue_wait import Run, queue_wait
+from shared.tools.receiver.service_map import Times
+from shared.tools.receiver.time_axis import TimeAxis
 from tests.browser.receiver import AUTH, INGEST, PROTOBUF, SECOND, hex_id, running, spans_of
 
 MS = 1_000_000

@@ -7,10 +7,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
-from shared.local.trace_sink.logs import LogStore
-from shared.local.trace_sink.metrics import MetricStore
-from shared.local.trace_sink.record import Shelf
-from shared.local.trace_sink.store import TraceStore
+from shared.tools.receiver.logs import LogStore
+from shared.tools.receiver.metrics import MetricStore
+from shared.tools.receiver.record import Shelf
+from shared.tools.receiver.store import TraceStore
 from tests.browser.receiver import SECOND, hex_id, spans_of
 
 

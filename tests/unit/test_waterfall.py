@@ -8,9 +8,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style
 
-from shared.traces.model import Link, Span
-from shared.traces.timebar import Axis, bar
-from shared.traces.waterfall import svg, waterfall
+from shared.tools.traces.model import Link, Span
+from shared.tools.traces.timebar import Axis, bar
+from shared.tools.traces.waterfall import svg, waterfall
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 START = 1_790_000_000_000_000_000

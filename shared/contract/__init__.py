@@ -1,0 +1,1 @@
+"""What crosses a border between the services: messages, their envelope, the topology, errors by code. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""RabbitMQ for a service: a connection kept up, publishing with confirms, a delivery from arrival to settlement."""

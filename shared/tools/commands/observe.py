@@ -1,0 +1,60 @@
+"""`orders observe`: what a person does with OpenObserve."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from shared.service.providers import TelemetrySettings
+from shared.tools.commands.options import AsJson, examples
+from shared.tools.openobserve.client import ObserveError, OpenObserve
+from shared.tools.openobserve.setup import provision
+
+app = typer.Typer(no_args_is_help=True, help="Set OpenObserve up.")
+
+_STYLES = {"created": "green", "updated": "yellow", "skipped": "red"}
+
+
+# Without a callback typer would make the only command the group itself.
+app.callback()(lambda: None)
+
+
+@app.command(
+    epilog=examples(
+        "OPENOBSERVE_URL=http://localhost:5080 orders observe setup",
+        "orders observe setup --webhook https://chat.example.com/hooks/orders",
+        "orders observe setup --json | jq -r .dashboard_url",
+    )
+)
+def setup(
+    webhook: Annotated[
+        str | None, typer.Option(envvar="ALERT_WEBHOOK_URL", help="Where the alert is sent; without it nobody is told.")
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for OpenObserve to come up.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Make the dashboard and the alert, or put right what has changed; safe to repeat.
+
+    OpenObserve is the one that OPENOBSERVE_URL, OPENOBSERVE_USER and OPENOBSERVE_PASSWORD name.
+    """
+    settings = TelemetrySettings()
+    if settings.openobserve_url is None:
+        raise ObserveError("Say where OpenObserve is: OPENOBSERVE_URL, OPENOBSERVE_USER, OPENOBSERVE_PASSWORD.")
+    with OpenObserve(settings.openobserve_url, settings.openobserve_org, settings.openobserve_headers) as client:
+        client.wait_until_up(wait)
+        steps = provision(client, settings, webhook)
+    address = next(step.address for step in steps if step.address)
+    if as_json:
+        print(json.dumps({"dashboard_url": address, "steps": [asdict(step) for step in steps]}))
+        return
+    console = Console(highlight=False)
+    for step in steps:
+        why = f" ({step.why})" if step.why else ""
+        line = Text.assemble(
+            (f"{step.what:<12}", "dim"), f"{step.name}  ", (step.done, _STYLES.get(step.done, "dim")), why
+        )
+        console.print(line, soft_wrap=True)
+    console.print(f"\n{address}", soft_wrap=True)
