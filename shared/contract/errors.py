@@ -2,10 +2,18 @@
 
 TracedOrdersError
 ├── Unavailable              a resource is away: trying again later can help
-│   ├── BrokerUnavailable    not connected, or the publish was not confirmed in time
-│   └── StoreUnavailable     the database is locked, gone, or too slow
+│   ├── HeldTooLong          it was away for as long as a delivery may be held
+│   ├── BrokerUnavailable    not connected
+│   │   └── Unconfirmed      sent, but not confirmed: it may or may not have arrived
+│   └── StoreUnavailable     the database is locked, gone, or too slow: nothing was written
+│       ├── Overloaded       too many writes wait for it, or this one has waited too long
+│       └── CommitUnknown    the connection was lost during a commit: the write may have been made
+├── Fatal                    this process cannot go on, and ends
+│   └── NewerSchema          a newer version of this service has migrated the database
+├── WriteFailed              the database is there, but this very write fails
 ├── TooManyAttempts          a message that has been tried too often already
 ├── Unroutable               the broker is there, but no queue takes the message
+├── Refused                  the broker is there, but the queue is full or has no leader
 └── MalformedMessage         no retry can make it readable: poison
     └── UnknownVersion       well formed, but of a type that is not spoken here
 """
@@ -24,16 +32,56 @@ class Unavailable(TracedOrdersError):
     code = "unavailable"
 
 
+class HeldTooLong(Unavailable):
+    """The resource that a delivery waits for has been away for as long as a delivery may be held."""
+
+    code = "held_too_long"
+
+
 class BrokerUnavailable(Unavailable):
-    """Not connected, or the broker did not confirm in time: the message may or may not have arrived."""
+    """Not connected, or blocked: nothing was sent over a connection that was there."""
 
     code = "broker_unavailable"
+
+
+class Unconfirmed(BrokerUnavailable):
+    """The broker did not confirm in time: the message may or may not have arrived."""
 
 
 class StoreUnavailable(Unavailable):
     """The database is locked, gone, or did not answer in time."""
 
     code = "store_unavailable"
+
+
+class Overloaded(StoreUnavailable):
+    """More is to be written than the database takes in time; this write was withdrawn, and certainly not made."""
+
+    code = "overloaded"
+
+
+class CommitUnknown(StoreUnavailable):
+    """The database did not say how a commit went: the write may or may not have been made."""
+
+    code = "commit_unknown"
+
+
+class Fatal(TracedOrdersError):
+    """This process cannot go on: it ends with exit code 1, so that whoever runs it can start it again."""
+
+    code = "fatal"
+
+
+class NewerSchema(Fatal):
+    """The database has a schema that this version of the service does not know."""
+
+    code = "newer_schema"
+
+
+class WriteFailed(TracedOrdersError):
+    """The database is there and refuses this very write, while it takes others."""
+
+    code = "write_failed"
 
 
 class TooManyAttempts(TracedOrdersError):
@@ -46,6 +94,12 @@ class Unroutable(TracedOrdersError):
     """The broker returned the message: no queue is bound where it was sent."""
 
     code = "unroutable"
+
+
+class Refused(TracedOrdersError):
+    """The broker would not take the message: its queue is full, or cannot take any for now."""
+
+    code = "refused"
 
 
 class MalformedMessage(TracedOrdersError):

@@ -1,4 +1,4 @@
-"""The two messages on the wire: a check that asks for stock and the decision that answers it.
+"""The messages on the wire: a check that asks for stock, the decision that answers it, the word that it will take longer.
 
 Fields may be added, so unknown ones are ignored; a change that an old reader would misread gets a new version in `type`,
 and a version that is not spoken here is a dead letter, never a guess.
@@ -6,28 +6,21 @@ and a version that is not spoken here is a dead letter, never a guess.
 
 import re
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.contract.errors import MalformedMessage, UnknownVersion
 
-CONTENT_TYPE: Final = "application/json"
 CHECK_TYPE: Final = "inventory.check.v1"
 DECISION_TYPE: Final = "inventory.decision.v1"
+DELAY_TYPE: Final = "inventory.delay.v1"
 
 ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+MAX_MESSAGE_BYTES: Final = 1 << 20
+"""Of a body that is read, unless set otherwise: the largest check has some 5 kB."""
 MAX_ITEMS: Final = 50
 MAX_QUANTITY: Final = 1_000_000
-
-PUBLISHED_AT_HEADER: Final = "x-published-at-us"
-"""Microseconds since the epoch: the AMQP timestamp has only seconds, too coarse for a time in queue."""
-FAILURES_HEADER: Final = "x-failures"
-"""How often the handling of this message has failed so far."""
-DEAD_LETTER_REASON_HEADER: Final = "x-dead-letter-reason"
-DEAD_LETTER_DETAIL_HEADER: Final = "x-dead-letter-detail"
-DEAD_LETTER_ORIGIN_HEADER: Final = "x-dead-letter-origin"
-DEAD_LETTER_ATTEMPTS_HEADER: Final = "x-dead-letter-attempts"
 
 Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 
@@ -70,6 +63,8 @@ class _Message(BaseModel):
 class CheckInventory(_Message):
     """Ask for stock for one order: all of its items or none."""
 
+    TYPE: ClassVar = CHECK_TYPE
+
     order_id: Identifier
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=MAX_ITEMS)]
 
@@ -77,9 +72,21 @@ class CheckInventory(_Message):
 class InventoryDecision(_Message):
     """Answer a check: `success` has taken the stock, any other status has taken none."""
 
+    TYPE: ClassVar = DECISION_TYPE
+
     order_id: Identifier
     status: OrderStatus
     reason: Annotated[str, Field(max_length=200)] | None = None
+
+
+class CheckDelayed(_Message):
+    """Tell the asker that a check has failed and will be tried again: it is not lost, and nothing is decided."""
+
+    TYPE: ClassVar = DELAY_TYPE
+
+    order_id: Identifier
+    seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600, allow_inf_nan=False)]
+    """Until the next attempt."""
 
 
 def require_type(found: str | None, expected: str) -> None:

@@ -1,7 +1,7 @@
 """Names and arguments of every exchange and queue, as data; the same on RabbitMQ 3.10 and 4.x."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,18 +10,25 @@ INVENTORY_CHECK = "inventory.check"
 """Routing key and queue in one: named alike, publisher and consumer write the same `messaging.destination.name`."""
 DEAD_LETTERS = "inventory.check.dead"
 
-RETRY_DELAYS = (0.5, 2.0, 8.0, 30.0)
-"""Seconds that a failed check waits before its next attempt; one more failure makes it a dead letter."""
+RETRY_DELAYS = (0.5, 2.0, 8.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0)
+"""Seconds that a failed check waits before its next attempt, unless set otherwise; one more failure makes it a dead letter."""
 
-MAX_REDELIVERIES = 15
-"""Deliveries without a settlement, after workers or connections that died, before a check becomes a dead letter."""
+SUSPECT_REDELIVERIES = 4
+"""Deliveries without a settlement, after workers or connections that died, before a check is handled alone."""
+MAX_REDELIVERIES = 8
+"""Deliveries without a settlement before a check becomes a dead letter; well below the limit of the broker."""
 DELIVERY_LIMIT = 20
 """Redeliveries before the broker itself dead-letters, for a check that kills a worker before it can say anything."""
 
 REPLY_QUEUE_PREFIX = "order-api.replies."
 SHARED_REPLIES = "order-api.replies.shared"
 """Replies for whichever API takes them: to a queue that is gone with its instance, and to replayed dead letters."""
+REPLY_QUEUE_PREFIXES = (REPLY_QUEUE_PREFIX, "amq.gen-", "amq_", "amq.rabbitmq.reply-to.")
+"""How names of queues for replies begin: ours, those that a broker or a client library generates, and direct reply-to."""
 REPLY_QUEUE_TEMPLATE = "order-api.replies.{instance}"
+
+
+_RETRY_PREFIX = f"{INVENTORY_CHECK}.retry."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ def _dead_letters_to(exchange: str, routing_key: str) -> dict[str, Any]:
 
 def retry_queue(delay: float) -> str:
     """Name the queue in which a check waits `delay` seconds; one queue a delay, so that none blocks another."""
-    return f"{INVENTORY_CHECK}.retry.{int(delay * 1000)}ms"
+    return f"{_RETRY_PREFIX}{int(delay * 1000)}ms"
 
 
 QUEUES = (
@@ -59,14 +66,18 @@ QUEUES = (
         routing_key=INVENTORY_CHECK,
         arguments=_dead_letters_to("", DEAD_LETTERS) | {"x-delivery-limit": DELIVERY_LIMIT},
     ),
-    *(
+)
+
+
+def retry_queues(delays: Iterable[float]) -> tuple[Queue, ...]:
+    """Give the queues in which failed checks wait."""
+    return tuple(
         Queue(
             retry_queue(delay),
             arguments=_dead_letters_to(ORDERS_EXCHANGE, INVENTORY_CHECK) | {"x-message-ttl": int(delay * 1000)},
         )
-        for delay in RETRY_DELAYS
-    ),
-)
+        for delay in sorted(set(delays))
+    )
 
 
 def reply_queue(instance: str) -> str:
@@ -87,6 +98,6 @@ def destination_template(name: str) -> str | None:
 
     A stranger's `reply_to` may hold anything, and must make neither a span name nor a metric series of its own.
     """
-    if name in _OWN_NAMES:
+    if name in _OWN_NAMES or name.startswith(_RETRY_PREFIX):
         return None
     return REPLY_QUEUE_TEMPLATE if name.startswith(REPLY_QUEUE_PREFIX) else FOREIGN_TEMPLATE
