@@ -27,7 +27,17 @@ def configure(service: str, level: str = "INFO", stream: TextIO = sys.stderr) ->
     for repetitive in ("opentelemetry.sdk", "opentelemetry.exporter", "urllib3.connectionpool"):
         logging.getLogger(repetitive).setLevel(logging.CRITICAL)
     # Their every frame, request and statement would be a line, a statement with the customer's data.
-    for noisy in ("aiormq", "aio_pika", "uvicorn", "httpx", "httpcore", "aiosqlite", "asyncpg", "sqlalchemy"):
+    for noisy in (
+        "aiormq",
+        "aio_pika",
+        "uvicorn",
+        "httpx",
+        "httpcore",
+        "aiosqlite",
+        "asyncpg",
+        "sqlalchemy",
+        "alembic",
+    ):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
@@ -44,6 +54,12 @@ class _Otlp(logging.Handler):
         self._provider = provider
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._emit(record)
+        except Exception:  # of a message whose arguments do not fit: it is reported, as by every handler, not raised
+            self.handleError(record)
+
+    def _emit(self, record: logging.LogRecord) -> None:
         attributes: dict[str, AnyValue] = {
             name: redact_text(value) if isinstance(value, str) else value
             for name, value in _extra(record).items()

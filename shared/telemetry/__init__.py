@@ -1,1 +1,1 @@
-"""Traces, logs and metrics: set up once at the edge, named once in `semconv`."""
+"""Traces, metrics and logs of any service over a queue: it knows none of ours, so that the folder works under any name."""

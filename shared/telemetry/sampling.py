@@ -12,8 +12,8 @@ from opentelemetry.util.types import Attributes
 class LinkedSampler(Sampler):
     """Samples a span that has links and no parent when a span that it links to is sampled; asks `inner` for any other.
 
-    A ratio would keep one in a hundred of the group commits of the orders that it keeps: parent-based samplers know parents
-    only.
+    A ratio would keep one in a hundred of the batch commits that the traces it keeps have a part in: parent-based samplers know
+    parents only.
     """
 
     def __init__(self, inner: Sampler) -> None:

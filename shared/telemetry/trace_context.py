@@ -1,4 +1,4 @@
-"""The trace context as one line of text, for where it is kept: order rows, decisions, dead letters."""
+"""The trace context as one line of text, for where it is kept: rows, records, dead letters."""
 
 from opentelemetry import trace
 from opentelemetry.context import Context

@@ -1,0 +1,114 @@
+"""The connection to an OTLP/HTTP endpoint: one attempt to send a batch, redirects and partial successes included."""
+
+import gzip
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import requests
+
+from .otlp_response import Attempt, Fate, classify, redirected
+from .target import Target
+
+MOST_REDIRECTS = 3
+LONGEST_DETAIL = 200
+_SECRET = 8
+"""The least letters of a header's value that is kept out of what is logged: a shorter one is part of ordinary words."""
+
+
+class OtlpHttp:
+    """The connection to a target; `response_type` and `rejected_field` are how OTLP calls a partial success of the signal."""
+
+    def __init__(self, target: Target, response_type: Any, rejected_field: str) -> None:
+        self.target = target
+        self._response_type = response_type
+        self._rejected_field = rejected_field
+        shown = {"Content-Type", "User-Agent"}
+        self._secrets = [value for name, value in target.headers.items() if name not in shown and len(value) >= _SECRET]
+        self._session = requests.Session()
+        self._session.trust_env = False  # what counts of the environment is in the target
+        self._session.verify = target.certificate
+        self._session.cert = target.client_certificate
+        self._session.proxies = dict(target.proxies)
+
+    def send(self, body: bytes) -> Attempt:
+        """Make an attempt with a body that is compressed; whatever goes wrong is in what it gives."""
+        try:
+            response = self._post(body)
+        except Exception as error:  # from the name service to the certificate: none of it may end the sending thread
+            return Attempt(Fate.WAITS, cause=_cause_of(error, self.target.timeout))
+        attempt = classify(response.status_code, response.headers)
+        if attempt.fate is Fate.DELIVERED:
+            return self._partial(attempt, response.content)
+        detail = self._detail(response)
+        return attempt if detail in attempt.cause else replace(attempt, cause=f"{attempt.cause}: {detail}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def _post(self, body: bytes) -> requests.Response:
+        headers = dict(self.target.headers)
+        if self.target.is_compressed:
+            headers["Content-Encoding"] = "gzip"
+        else:
+            body = gzip.decompress(body)
+
+        def post(url: str) -> requests.Response:
+            return self._session.post(url, body, headers=headers, timeout=self.target.timeout, allow_redirects=False)
+
+        url = self.target.url
+        response = _twice(lambda: post(url))
+        for _ in range(MOST_REDIRECTS):
+            new = redirected(response.status_code, response.headers.get("Location"), url)
+            if new is None:
+                break
+            url = new
+            response = post(url)
+        return response
+
+    def _partial(self, attempt: Attempt, content: bytes) -> Attempt:
+        """Read how many of a batch the backend rejected within its success."""
+        try:
+            partial = self._response_type.FromString(content).partial_success
+        except Exception:  # a response that is not OTLP says nothing of it
+            return attempt
+        rejected = max(0, getattr(partial, self._rejected_field))
+        return replace(attempt, rejected=rejected, cause=self._shown(partial.error_message)) if rejected else attempt
+
+    def _detail(self, response: requests.Response) -> str:
+        kind = response.headers.get("Content-Type", "")
+        return self._shown(response.text) if kind.startswith(("text/plain", "application/json")) else ""
+
+    def _shown(self, text: str) -> str:
+        """Give what a backend says as it may be logged: short, printable, and with none of what we sent to prove who we are."""
+        for secret in self._secrets:
+            text = text.replace(secret, "[redacted]").replace(secret.rpartition(" ")[2], "[redacted]")
+        return "".join(letter if letter.isprintable() else " " for letter in text)[:LONGEST_DETAIL].strip()
+
+
+def _twice(post: Callable[[], requests.Response]) -> requests.Response:
+    """Try once more where a connection fails at once: the backend may have closed it while it was idle."""
+    try:
+        return post()
+    except requests.Timeout:
+        raise
+    except requests.ConnectionError:
+        return post()
+
+
+def _cause_of(error: BaseException, timeout: float) -> str:
+    """Say why there was no response, without the request's URL, which the library's own words repeat."""
+    if isinstance(error, requests.Timeout):
+        return f"no response within {timeout:g} s"
+    inmost = error
+    while (nested := _wrapped(inmost)) is not None:
+        inmost = nested
+    reason = getattr(inmost, "strerror", None) or getattr(inmost, "reason", None)
+    return reason if isinstance(reason, str) else type(inmost).__name__
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    """Give the error within an error: urllib3 keeps it as a reason, requests as an argument, Python as the cause."""
+    parts = getattr(error, "reason", None), *error.args, error.__cause__, error.__context__
+    return next((part for part in parts if isinstance(part, BaseException)), None)
