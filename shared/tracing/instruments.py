@@ -1,7 +1,6 @@
-"""Every metric this system records, once: name, unit, description, buckets.
+"""The metrics that are about orders, once: name, unit, description, buckets; those of messaging are in `telemetry.metrics`.
 
-Messaging metrics follow the OpenTelemetry conventions; our own live under `orders.`. No attribute holds an id, so the number
-of series does not grow with the number of orders.
+They live under `orders.`. No attribute holds an id, so the number of series does not grow with the number of orders.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,28 +9,13 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from shared.telemetry import semconv
+from shared.telemetry.metrics import SECONDS
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-"""The bucket bounds of the messaging conventions."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _meter = metrics.get_meter("traced-orders", schema_url=semconv.SCHEMA_URL)
 
 
-operation_duration = _meter.create_histogram(
-    "messaging.client.operation.duration",
-    "s",
-    "Time from handing a message to the client until the broker has confirmed it.",
-    explicit_bucket_boundaries_advisory=SECONDS,
-)
-process_duration = _meter.create_histogram(
-    "messaging.process.duration",
-    "s",
-    "Time from the delivery of a message until it is settled.",
-    explicit_bucket_boundaries_advisory=SECONDS,
-)
-sent_messages = _meter.create_counter("messaging.client.sent.messages", "{message}", "Messages handed to the client.")
-consumed_messages = _meter.create_counter("messaging.client.consumed.messages", "{message}", "Messages delivered.")
 queue_wait = _meter.create_histogram(
     "orders.queue_wait",
     "s",
@@ -46,11 +30,21 @@ reply_wait = _meter.create_histogram(
 )
 placed = _meter.create_counter("orders.placed", "{order}", "Orders answered over HTTP, by how the answer went.")
 decided = _meter.create_counter("orders.decided", "{order}", "Orders that got their outcome, by status and reason.")
-asked_again = _meter.create_counter("orders.asked_again", "{order}", "Questions that the relay repeated.")
+asked_again = _meter.create_counter("orders.asked_again", "{order}", "Checks that the relay sent again.")
 replies = _meter.create_counter("orders.replies", "{message}", "Replies, by what they were to the orders here.")
+replies_withheld = _meter.create_counter(
+    "orders.replies_withheld",
+    "{message}",
+    "Decisions sent to nobody: the check named a queue that is none for replies.",
+)
 settled = _meter.create_counter("orders.settled", "{message}", "Checks, by how they were settled and why.")
 redelivered = _meter.create_counter(
     "orders.redelivered", "{message}", "Deliveries that were not the first of their message."
+)
+undecodable = _meter.create_counter(
+    "orders.undecodable",
+    "{message}",
+    "Deliveries that held no message to work with and were put aside, by queue and why.",
 )
 batch_size = _meter.create_histogram(
     "orders.commit.batch_size",
@@ -67,13 +61,16 @@ def observe_waiting(count: Callable[[], int]) -> None:
     )
 
 
-def observe_lost_spans(lost: Callable[[], dict[str, int]]) -> None:
-    """Report how many spans never reached the backend, by reason."""
+def observe_lost(noun: str, lost: Callable[[], dict[str, int]]) -> None:
+    """Report how many `spans`, `data points` or `log records` never reached the backend, by reason."""
 
     def observe(_: CallbackOptions) -> Iterable[Observation]:
         return [Observation(count, {"reason": reason}) for reason, count in lost().items()]
 
-    _meter.create_observable_counter("orders.spans.lost", [observe], "{span}", "Spans that never reached the backend.")
+    words = noun.replace(" ", "_")
+    _meter.create_observable_counter(
+        f"orders.{words}.lost", [observe], f"{{{words[:-1]}}}", f"{noun.capitalize()} that never reached the backend."
+    )
 
 
 def reason_code(reason: str | None) -> str:
