@@ -2,25 +2,18 @@
 
 import asyncio
 import gc
-import logging
-import signal
 import sys
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
 from shared.service import logs
 from shared.service import providers as setup
-from shared.service.providers import TelemetrySettings
+from shared.service.server import bind, serve
 from shared.service.settings import load_environment
-
-_log = logging.getLogger(__name__)
-
-GRACE_SECONDS = 15
-"""Longest time that open requests get at shutdown."""
+from shared.service.telemetry_settings import TelemetrySettings
 
 
 class ServiceSettings(Protocol):
@@ -41,7 +34,7 @@ Settings = TypeVar("Settings", bound=ServiceSettings)
 def run(
     name: str, settings_type: Callable[[], Settings], create_app: Callable[[Settings, TelemetrySettings, str], FastAPI]
 ) -> int:
-    """Run a service until SIGTERM or SIGINT; gives its exit code: 0, 1 for a failed start, 2 for wrong settings."""
+    """Run a service until SIGTERM or SIGINT; gives its exit code: 0, 1 for a failed start or end, 2 for wrong settings."""
     load_environment()
     try:
         settings, telemetry_settings = settings_type(), TelemetrySettings()
@@ -49,38 +42,22 @@ def run(
         for part in error.errors():
             print(f"{name}: {'.'.join(map(str, part['loc'])).upper()}: {part['msg']}", file=sys.stderr)
         return 2
+    host, port = settings.address
+    try:
+        # Before anything else: a second process on a taken port touches neither broker nor database.
+        sockets = bind(host, port)
+    except OSError as error:
+        print(f"{name}: cannot serve on {host}, port {port}: {error.strerror}", file=sys.stderr)
+        return 1
     logs.configure(name, settings.log_level)
     telemetry = setup.start(name, telemetry_settings)
     try:
         with asyncio.Runner(loop_factory=_event_loop()) as runner:
             app = create_app(settings, telemetry_settings, telemetry.instance)
             _relax_garbage_collection()
-            return runner.run(_serve(name, app, *settings.address))
+            return 0 if runner.run(serve(name, app, sockets)) else 1
     finally:
         telemetry.shutdown()
-
-
-async def _serve(name: str, app: FastAPI, host: str, port: int) -> int:
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-    )
-    # Now, so that a signal before uvicorn's own call is not lost; and for after it: uvicorn raises the signal again once it
-    # has shut down, but an orderly end is exit code 0, not death by signal.
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(ending, server.handle_exit)
-    _log.info("%s starts on http://%s:%d", name, host, port)
-    await server.serve()
-    _log.info("%s has ended", name)
-    return 0 if server.started else 1
 
 
 def _relax_garbage_collection() -> None:

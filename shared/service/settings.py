@@ -36,7 +36,13 @@ AmqpUrls = Annotated[str, AfterValidator(_check_amqp_urls)]
 DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
 """A database of this service's own."""
 
+MessageBytes = Annotated[int, Field(ge=64 * 1024, le=16 * 1024 * 1024)]
+"""The largest body of a message that is read; brokers that are set up here take none beyond 16 MiB."""
+
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+RetentionDays = Annotated[float, Field(gt=0, le=36_500)]
+"""Days after its decision for which an order is remembered; one that is undecided is never removed."""
 
 
 def load_environment(path: Path = Path(".env")) -> None:
