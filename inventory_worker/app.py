@@ -6,42 +6,61 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from inventory_worker import routes as http
-from inventory_worker import stock_store
-from inventory_worker.consumer import Consumer
+from inventory_worker import routes, stock_table
+from inventory_worker.reserve import Reserve
 from inventory_worker.settings import Settings
 from inventory_worker.stock_store import SqlStockStore
-from shared.rabbit.broker import Broker
+from shared.rabbit.connection import Connection, ping_all
+from shared.rabbit.consumer import drain
+from shared.rabbit.delivery import Deliveries, Handler
+from shared.rabbit.publisher import Publisher
 from shared.service.http import new_app
-from shared.service.providers import TelemetrySettings
+from shared.service.telemetry_settings import TelemetrySettings
 from shared.storage.database import Database
+from shared.storage.retention import Retention
 
 DRAIN_SECONDS = 10.0
 
 
 def create_app(settings: Settings, _: TelemetrySettings, instance: str) -> FastAPI:
     """Build the application; nothing connects before its lifespan begins."""
-    fill = partial(stock_store.put_initial_stock, initial=settings.initial_stock)
-    database = Database(settings.database_url, stock_store.metadata, fill)
+    fill = partial(stock_table.put_initial_stock, initial=settings.initial_stock)
+    database = Database(settings.database_url, stock_table.MIGRATIONS, fill)
     store = SqlStockStore(database)
-    broker = Broker(settings.amqp_url.split(","), f"inventory-worker {instance}")
-    consumer = Consumer(broker, store)
+    reserve = Reserve(store)
+    decisions = stock_table.decisions.c
+    retention = Retention(database, decisions.order_id, decisions.decided_at, settings.retention_days)
+    urls = settings.amqp_url.split(",")
+    publishing, consuming = (
+        Connection(urls, f"inventory-worker {instance} {what}") for what in ("publishes", "consumes")
+    )
+    publisher = Publisher(publishing)
+    handler = Handler(reserve.reserve, reserve.refuse, "database", database.ping)
+    deliveries = Deliveries(
+        publisher,
+        handler,
+        retry_delays=settings.retry_delays,
+        reply_prefixes=settings.reply_queue_prefixes,
+        max_message_bytes=settings.max_message_bytes,
+    )
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, SqlStockStore]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, routes.Resources]]:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(database.open())
             await stack.enter_async_context(store.running())
-            await stack.enter_async_context(broker.running(consumer.on_connect))
-            stack.push_async_callback(broker.drain, DRAIN_SECONDS)
-            yield {"store": store}
+            await stack.enter_async_context(retention.running())
+            await stack.enter_async_context(publishing.running(publisher.set_up))
+            await stack.enter_async_context(consuming.running(deliveries.set_up))
+            stack.push_async_callback(drain, deliveries.consumer, timeout=DRAIN_SECONDS)
+            yield {"resources": routes.Resources(store)}
 
     app = new_app(
         "Traced Orders: inventory worker",
         "Reserves stock for the checks that arrive over RabbitMQ.",
         lifespan,
-        {"broker": broker.ping, "database": database.ping},
+        {"broker": partial(ping_all, publishing, consuming), "database": database.ping},
         settings.order_api_key,
     )
-    app.include_router(http.router)
+    app.include_router(routes.router)
     return app

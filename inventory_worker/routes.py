@@ -1,6 +1,6 @@
 """The HTTP interface of the inventory worker: what is in stock, and restocking."""
 
-from typing import Annotated, Any
+from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import JSONResponse
@@ -9,15 +9,23 @@ from pydantic import BaseModel, ConfigDict
 from inventory_worker.settings import StockLevel
 from inventory_worker.stock_store import SqlStockStore
 from shared.contract.messages import ID_PATTERN
-from shared.service.http import problem, require_key
+from shared.service.api_key import require_key
+from shared.service.problems import KEY_REQUIRED, NOT_VALID, TOO_LARGE, problem, problem_response
 
-_PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
-_NOT_VALID: dict[int | str, dict[str, Any]] = {422: {"description": "the input is not valid", **_PROBLEM}}
-_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "no such SKU", **_PROBLEM}}
-_TOO_LARGE: dict[int | str, dict[str, Any]] = {413: {"description": "the body is too large", **_PROBLEM}}
-_NOT_ALLOWED: dict[int | str, dict[str, Any]] = {401: {"description": "the API key is missing or wrong", **_PROBLEM}}
+_NOT_FOUND = problem_response(404, "no such SKU")
 
-router = APIRouter(tags=["inventory"], responses={503: {"description": "the database is not available", **_PROBLEM}})
+router = APIRouter(tags=["inventory"], responses=problem_response(503, "the database is not available"))
+
+
+class Resources(NamedTuple):
+    """What the routes need; the application puts it into its state."""
+
+    store: SqlStockStore
+
+
+def _resources(request: Request) -> Resources:
+    resources: Resources = request.state.resources
+    return resources
 
 
 class LevelIn(BaseModel):
@@ -35,26 +43,20 @@ class Level(BaseModel):
     available: int
 
 
-async def _store(request: Request) -> SqlStockStore:
-    store: SqlStockStore = request.state.store
-    return store
-
-
-Store = Annotated[SqlStockStore, Depends(_store)]
 Sku = Annotated[str, Path(pattern=ID_PATTERN)]
 
 
 @router.get("/inventory", response_model=list[Level])
-async def read_inventory(store: Store) -> Response:
+async def read_inventory(request: Request) -> Response:
     """List every stock level."""
-    levels = await store.levels()
+    levels = await _resources(request).store.levels()
     return JSONResponse([{"sku": sku, "available": available} for sku, available in levels.items()])
 
 
-@router.get("/inventory/{sku}", response_model=Level, responses=_NOT_FOUND | _NOT_VALID)
-async def read_level(sku: Sku, store: Store) -> Response:
+@router.get("/inventory/{sku}", response_model=Level, responses=_NOT_FOUND | NOT_VALID)
+async def read_level(sku: Sku, request: Request) -> Response:
     """Show one stock level."""
-    levels = await store.levels()
+    levels = await _resources(request).store.levels()
     if sku not in levels:
         return problem(404, f"there is no SKU {sku}")
     return JSONResponse({"sku": sku, "available": levels[sku]})
@@ -63,10 +65,10 @@ async def read_level(sku: Sku, store: Store) -> Response:
 @router.put(
     "/inventory/{sku}",
     response_model=Level,
-    responses=_NOT_VALID | _TOO_LARGE | _NOT_ALLOWED,
+    responses=NOT_VALID | TOO_LARGE | KEY_REQUIRED,
     dependencies=[Depends(require_key)],
 )
-async def set_level(sku: Sku, level: LevelIn, store: Store) -> Response:
+async def set_level(sku: Sku, level: LevelIn, request: Request) -> Response:
     """Set a stock level, of a SKU known or new."""
-    await store.set_level(sku, level.available)
+    await _resources(request).store.set_level(sku, level.available)
     return JSONResponse({"sku": sku, "available": level.available})

@@ -2,13 +2,26 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.contract.messages import Identifier
-from shared.service.settings import AmqpUrls, DatabaseUrl, Port
+from shared.contract.messages import MAX_MESSAGE_BYTES, Identifier
+from shared.contract.topology import RETRY_DELAYS
+from shared.service.settings import AmqpUrls, DatabaseUrl, MessageBytes, Port, RetentionDays
 
 StockLevel = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
+
+
+_SEPARATED = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
+RetryDelays = Annotated[
+    tuple[Annotated[float, Field(ge=0.1, le=7 * 24 * 3600)], ...],
+    Field(min_length=1, max_length=50),
+    _SEPARATED,
+    NoDecode,
+]
+"""Seconds, separated by commas."""
+Prefixes = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=255)], ...], _SEPARATED, NoDecode]
+"""Separated by commas."""
 
 
 class Settings(BaseSettings):
@@ -21,8 +34,14 @@ class Settings(BaseSettings):
     inventory_worker_host: str = "127.0.0.1"
     inventory_worker_port: Port = 8001
     initial_stock: dict[Identifier, StockLevel] = {"widget": 1_000_000, "gadget": 3}
+    retry_delays: RetryDelays = RETRY_DELAYS
+    """Seconds that a check whose handling failed waits before each next attempt; one more failure makes it a dead letter."""
+    reply_queue_prefixes: Prefixes = ()
+    """How further names of queues begin that a check may be replied to, beside those that are for replies by their name."""
     order_api_key: SecretStr | None = None
     """The key of the order API guards restocking too: one key for whoever may write."""
+    retention_days: RetentionDays = 30.0
+    max_message_bytes: MessageBytes = MAX_MESSAGE_BYTES
     log_level: str = "INFO"
 
     @property

@@ -10,23 +10,23 @@ MAX_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Ruling:
     """What the rules say to an order; `success` takes the stock, anything else takes none."""
 
     status: OrderStatus
     reason: str | None = None
 
 
-def decide(items: Sequence[Item], available: Mapping[str, int]) -> Verdict:
+def decide(items: Sequence[Item], available: Mapping[str, int]) -> Ruling:
     """Decide on items against the stock levels of their SKUs; a SKU without a level is not known."""
     wanted = quantities(items)
     unknown = sorted(wanted.keys() - available.keys())
     if unknown:
-        return Verdict(OrderStatus.ERROR, _reason("unknown_sku", unknown))
+        return Ruling(OrderStatus.ERROR, _reason("unknown_sku", unknown))
     short = sorted(sku for sku, quantity in wanted.items() if quantity > available[sku])
     if short:
-        return Verdict(OrderStatus.OUT_OF_STOCK, _reason("insufficient_stock", short))
-    return Verdict(OrderStatus.SUCCESS)
+        return Ruling(OrderStatus.OUT_OF_STOCK, _reason("insufficient_stock", short))
+    return Ruling(OrderStatus.SUCCESS)
 
 
 def quantities(items: Sequence[Item]) -> Counter[str]:

@@ -1,54 +1,23 @@
 """Stock levels and decisions in a database: the decision is recorded in the transaction that takes the stock."""
 
-import time
+import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    Connection,
-    Double,
-    MetaData,
-    Table,
-    Text,
-    bindparam,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Row, select
 
-from inventory_worker.stock import Verdict, decide, quantities
+from inventory_worker.stock import Ruling, decide, quantities
+from inventory_worker.stock_table import decision_row, find_decisions, lock_levels, put_level, record, stock, take
 from shared.contract.messages import CheckInventory, OrderStatus
-from shared.storage.database import Database, GroupCommit, insert_for
+from shared.storage.database import Database
+from shared.storage.group_commit import GroupCommit
 
-metadata = MetaData()
-stock = Table(
-    "stock",
-    metadata,
-    Column("sku", Text, primary_key=True),
-    Column("available", BigInteger, CheckConstraint("available >= 0"), nullable=False),
-)
-decisions = Table(
-    "decisions",
-    metadata,
-    Column("order_id", Text, primary_key=True),
-    Column("status", Text, nullable=False),
-    Column("reason", Text),
-    Column("decided_at", Double, nullable=False),
-    Column("traceparent", Text),
-)
-
-
-def put_initial_stock(connection: Connection, initial: Mapping[str, int]) -> None:
-    """Give SKUs that were never seen before their first level."""
-    rows = [{"sku": sku, "available": available} for sku, available in sorted(initial.items())]
-    if rows:
-        connection.execute(insert_for(connection.dialect.name, stock).on_conflict_do_nothing(), rows)
+CONFLICT = Ruling(OrderStatus.ERROR, "conflict")
+"""What is said to a check for an order id that has been decided on for other items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +29,10 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """The one decision on an order, and the process span that took it."""
+class Reserved:
+    """What was decided on a check, and the process span that took the one decision on its order."""
 
-    verdict: Verdict
+    ruling: Ruling
     traceparent: str | None
     is_new: bool
 
@@ -73,7 +42,7 @@ class SqlStockStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._commits = GroupCommit[Reservation, Decision](database, "commit reservations", self._apply)
+        self._commits = GroupCommit[Reservation, Reserved](database, "commit reservations", _apply)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -81,14 +50,14 @@ class SqlStockStore:
         async with self._commits.running():
             yield self
 
-    async def reserve(self, reservation: Reservation) -> Decision:
-        """Take the stock for an order once; a repeat gets the decision that was recorded, whatever it asks for now."""
+    async def reserve(self, reservation: Reservation) -> Reserved:
+        """Take the stock for an order once; a repeat gets the decision that was recorded, or CONFLICT for other items."""
         return await self._commits.submit(reservation)
 
-    async def find_verdict(self, order_id: str) -> Verdict | None:
+    async def find_ruling(self, order_id: str) -> Ruling | None:
         """Find what was decided on an order."""
-        found = await self._database.read(lambda connection: _find_decisions(connection, {order_id}))
-        return found[order_id].verdict if order_id in found else None
+        found = await self._database.read(lambda connection: find_decisions(connection, {order_id}))
+        return _ruling_of(found[order_id]) if order_id in found else None
 
     async def levels(self) -> dict[str, int]:
         """Read every stock level."""
@@ -99,78 +68,53 @@ class SqlStockStore:
 
     async def set_level(self, sku: str, available: int) -> None:
         """Set a stock level, of a SKU known or new."""
-
-        def set_it(connection: Connection) -> None:
-            setting = insert_for(connection.dialect.name, stock).values(sku=sku, available=available)
-            connection.execute(
-                setting.on_conflict_do_update(index_elements=[stock.c.sku], set_={"available": available})
-            )
-
-        await self._database.write(set_it)
-
-    def _apply(self, connection: Connection, batch: Sequence[Reservation]) -> Sequence[Decision]:
-        # The rows of the stock are locked before the decisions are read: of two workers that hold the same order, the
-        # second then sees the decision of the first. In one order, so that no two lock each other out.
-        available = _lock_levels(connection, {item.sku for each in batch for item in each.check.items})
-        decided = _find_decisions(connection, {each.check.order_id for each in batch})
-        taken: Counter[str] = Counter()
-        answers: list[Decision] = []
-        recorded: list[dict[str, Any]] = []
-        for each in batch:
-            order_id = each.check.order_id
-            if order_id not in decided:
-                verdict = decide(each.check.items, available)
-                if verdict.status is OrderStatus.SUCCESS:
-                    wanted = quantities(each.check.items)
-                    taken += wanted
-                    available = {sku: level - wanted[sku] for sku, level in available.items()}
-                decided[order_id] = Decision(verdict, each.traceparent, is_new=False)
-                recorded.append(_row(order_id, verdict, each.traceparent))
-                answers.append(Decision(verdict, each.traceparent, is_new=True))
-            else:
-                answers.append(decided[order_id])
-        _write(connection, taken, recorded)
-        return answers
+        await self._database.write(partial(put_level, sku=sku, available=available))
 
 
-# Statements are built once: building one, and the key under which its SQL is kept, takes longer than running it.
-_LOCKING = (
-    select(stock.c.sku, stock.c.available)
-    .where(stock.c.sku.in_(bindparam("skus", expanding=True)))
-    .order_by(stock.c.sku)
-    .with_for_update()
-)
-_FINDING = select(decisions).where(decisions.c.order_id.in_(bindparam("order_ids", expanding=True)))
-_TAKING = (
-    update(stock).where(stock.c.sku == bindparam("of_sku")).values(available=stock.c.available - bindparam("quantity"))
-)
-_RECORDING = insert(decisions)
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What is known of an order that was decided on."""
+
+    ruling: Ruling
+    traceparent: str | None
+    wanted: Counter[str] | None
+    """None where a version that did not record it has decided."""
+
+    def repeated(self, wanted: Counter[str]) -> Reserved:
+        is_the_same = self.wanted is None or self.wanted == wanted
+        return Reserved(self.ruling if is_the_same else CONFLICT, self.traceparent, is_new=False)
 
 
-def _lock_levels(connection: Connection, skus: set[str]) -> dict[str, int]:
-    return {row.sku: row.available for row in connection.execute(_LOCKING, {"skus": sorted(skus)})}
+def _apply(connection: Connection, batch: Sequence[Reservation]) -> Sequence[Reserved]:
+    # The rows of the stock are locked before the decisions are read: of two workers that hold the same order, the
+    # second then sees the decision of the first. In one order, so that no two lock each other out.
+    available = lock_levels(connection, {item.sku for each in batch for item in each.check.items})
+    found = find_decisions(connection, {each.check.order_id for each in batch})
+    decided = {order_id: _decided(row) for order_id, row in found.items()}
+    taken: Counter[str] = Counter()
+    results: list[Reserved] = []
+    rows: list[dict[str, Any]] = []
+    for each in batch:
+        order_id, wanted = each.check.order_id, quantities(each.check.items)
+        if order_id in decided:
+            results.append(decided[order_id].repeated(wanted))
+            continue
+        ruling = decide(each.check.items, available)
+        if ruling.status is OrderStatus.SUCCESS:
+            taken += wanted
+            available = {sku: level - wanted[sku] for sku, level in available.items()}
+        decided[order_id] = _Decided(ruling, each.traceparent, wanted)
+        rows.append(decision_row(order_id, ruling, wanted, each.traceparent))
+        results.append(Reserved(ruling, each.traceparent, is_new=True))
+    take(connection, taken)
+    record(connection, rows)
+    return results
 
 
-def _find_decisions(connection: Connection, order_ids: set[str]) -> dict[str, Decision]:
-    found = connection.execute(_FINDING, {"order_ids": sorted(order_ids)})
-    return {
-        row.order_id: Decision(Verdict(OrderStatus(row.status), row.reason), row.traceparent, is_new=False)
-        for row in found
-    }
+def _decided(row: Row[Any]) -> _Decided:
+    wanted = None if row.lines is None else Counter(dict(json.loads(row.lines)))
+    return _Decided(_ruling_of(row), row.traceparent, wanted)
 
 
-def _write(connection: Connection, taken: Counter[str], recorded: list[dict[str, Any]]) -> None:
-    if taken:
-        connection.execute(_TAKING, [{"of_sku": sku, "quantity": quantity} for sku, quantity in sorted(taken.items())])
-    if recorded:
-        connection.execute(_RECORDING, recorded)
-
-
-def _row(order_id: str, verdict: Verdict, traceparent: str | None) -> dict[str, Any]:
-    return {
-        "order_id": order_id,
-        "status": verdict.status.value,
-        "reason": verdict.reason,
-        "decided_at": time.time(),
-        "traceparent": traceparent,
-    }
+def _ruling_of(row: Row[Any]) -> Ruling:
+    return Ruling(OrderStatus(row.status), row.reason)
