@@ -2,50 +2,75 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 
-from order_api import order_store, routes
-from order_api.inventory_client import InventoryClient
+from order_api import order_table, routes
+from order_api.checks import SEND_SECONDS, Checks
 from order_api.order_store import SqlOrderStore
+from order_api.order_writes import order_commits
+from order_api.outbox import Outbox
 from order_api.relay import Relay
+from order_api.replies import Replies
 from order_api.settings import Settings
-from shared.rabbit.broker import Broker
+from shared.rabbit.connection import Connection, ping_all
+from shared.rabbit.consumer import drain
+from shared.rabbit.publisher import Publisher
 from shared.service.http import new_app
-from shared.service.providers import TelemetrySettings
+from shared.service.telemetry_settings import TelemetrySettings
 from shared.storage.database import Database
-from shared.tracing import instruments as metrics
+from shared.storage.retention import Retention
+from shared.tracing import instruments
 
 DRAIN_SECONDS = 5.0
-SHORTEST_ASK_DELAY = 5.0
+SHORTEST_ASK_DELAY = SEND_SECONDS + 5.0
 
 
 def create_app(settings: Settings, telemetry: TelemetrySettings, instance: str) -> FastAPI:
     """Build the application; nothing connects before its lifespan begins."""
-    database = Database(settings.database_url, order_store.metadata)
-    # Asking again before the first question can have been answered would double the load just when the worker is behind.
-    store = SqlOrderStore(database, first_ask_delay=max(2 * settings.reply_timeout, SHORTEST_ASK_DELAY))
-    broker = Broker(settings.amqp_url.split(","), f"order-api {instance}")
-    inventory = InventoryClient(broker, store, instance)
+    database = Database(settings.database_url, order_table.MIGRATIONS)
+    # Asking again before the first check can have been answered would double the load just when the worker is behind.
+    commits = order_commits(database, first_ask_delay=max(2 * settings.reply_timeout, SHORTEST_ASK_DELAY))
+    store, outbox = SqlOrderStore(database, commits), Outbox(database, commits)
+    urls = settings.amqp_url.split(",")
+    publishing, consuming = (Connection(urls, f"order-api {instance} {what}") for what in ("publishes", "consumes"))
+    publisher = Publisher(publishing)
+    checks = Checks(publisher, lambda: replies.queue)
+    replies = Replies(
+        store,
+        instance,
+        database.ping,
+        on_decided=checks.forget,
+        on_delayed=outbox.postpone,
+        max_message_bytes=settings.max_message_bytes,
+    )
+    orders = order_table.orders.c
+    retention = Retention(database, orders.order_id, orders.decided_at, settings.retention_days)
+    relay = Relay(outbox, checks, replies, publishing)
 
-    metrics.observe_waiting(lambda: inventory.waiting)
+    instruments.observe_waiting(lambda: replies.waiting)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, routes.Context]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, routes.Resources]]:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(database.open())
-            await stack.enter_async_context(store.running())
-            await stack.enter_async_context(broker.running(inventory.on_connect))
-            stack.push_async_callback(broker.drain, DRAIN_SECONDS)
-            await stack.enter_async_context(Relay(store, inventory, broker).running())
-            yield {"context": routes.Context(settings, telemetry, store, inventory)}
+            await stack.enter_async_context(commits.running())
+            await stack.enter_async_context(retention.running())
+            await stack.enter_async_context(publishing.running(publisher.set_up))
+            await stack.enter_async_context(checks.running())
+            await stack.enter_async_context(consuming.running(replies.set_up))
+            stack.push_async_callback(drain, *replies.consumers, timeout=DRAIN_SECONDS)
+            await stack.enter_async_context(relay.running())
+            yield {"resources": routes.Resources(settings, telemetry, store, checks, replies)}
 
     app = new_app(
         "Traced Orders: order API",
         "Takes orders, asks the inventory over RabbitMQ, keeps one trace an order.",
         lifespan,
-        {"broker": broker.ping, "database": database.ping},
+        {"broker": partial(ping_all, publishing, consuming), "database": database.ping},
         settings.order_api_key,
+        replies.stop_waiting,
     )
     app.include_router(routes.router)
     return app

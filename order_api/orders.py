@@ -1,18 +1,17 @@
 """What an order is, and the one use case: place it."""
 
+import asyncio
 import enum
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.contract.errors import BrokerUnavailable, StoreUnavailable, Unroutable
+from shared.contract.errors import StoreUnavailable, TracedOrdersError
 from shared.contract.messages import Item, OrderStatus
-from shared.telemetry.relations import link_current_span
-from shared.telemetry.semconv import LinkReason
-from shared.telemetry.trace_context import span_context_of
-from shared.tracing.seams import describe_deferral, describe_order
+
+FIRST_LOOK, LONGEST_LOOK = 0.05, 0.5
+"""Seconds between two looks for an outcome that another instance may have recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,37 +31,35 @@ class Order:
     customer: Customer | None
     created_at: float
     traceparent: str | None
-    """The trace context in which the order was placed, in which it is asked again."""
+    """The trace context in which the order was placed, in which its check is sent again."""
+    placement_id: str
+    """Which placement made the order: one of its own for each, so that a repeat can be told from the first."""
     status: OrderStatus = OrderStatus.PENDING
     reason: str | None = None
     decided_at: float | None = None
 
     @property
     def is_decided(self) -> bool:
-        """Tell whether the inventory has answered."""
+        """Tell whether the inventory has decided."""
         return self.status is not OrderStatus.PENDING
+
+    def gives_way_to(self, decision: "Decision") -> bool:
+        """Tell whether a decision is the one that this order gets.
+
+        An `error` took no stock, so a decision that comes after it, from a replayed dead letter, is the truth.
+        """
+        if self.status is OrderStatus.ERROR:
+            return decision.status is not OrderStatus.ERROR
+        return not self.is_decided
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the inventory answered for an order."""
+    """What the inventory decided on an order."""
 
     order_id: str
     status: OrderStatus
     reason: str | None
-
-
-class ReplyKind(enum.StrEnum):
-    """What a reply is to the orders here: the value of `delivery.reply`."""
-
-    MATCHED = "matched"
-    LATE = "late"
-    """Nobody waits any more: the request timed out, or the relay asked."""
-    DUPLICATE = "duplicate"
-    """The order has its outcome already."""
-    FOREIGN = "foreign"
-    """No such order."""
-    MALFORMED = "malformed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +70,12 @@ class Recorded:
     is_new: bool
 
 
-class Outcome(enum.Enum):
-    """How placing an order went."""
+class PlacementKind(enum.StrEnum):
+    """How an order was placed."""
 
-    NEW = enum.auto()
-    REPEATED = enum.auto()
-    CONFLICT = enum.auto()
+    NEW = "new"
+    REPEATED = "repeated"
+    CONFLICT = "conflict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,9 @@ class Placement:
     """An order as it stands after it was placed; still pending when no reply was there by the deadline."""
 
     order: Order
-    outcome: Outcome
+    kind: PlacementKind
+    deferred: TracedOrdersError | None = None
+    """Why its check could not be sent at once, and is left to the relay."""
 
 
 class OrderStore(Protocol):
@@ -101,25 +100,33 @@ class OrderStore(Protocol):
     async def get(self, order_id: str) -> Order | None:
         """Find an order."""
 
-    async def ask_at_once(self, order_id: str) -> None:
-        """Let the relay ask for this order as soon as it can."""
-
 
 class PendingReply(Protocol):
     """A reply that is waited for."""
 
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the wait has ended, with a reply or without."""
+
     async def wait(self, deadline: float) -> Order | None:
-        """Wait until a monotonic time for the decided order; None when it has not come by then."""
+        """Wait until a time of the event loop's clock for the decided order; None when it has not come by then."""
+
+    def give_up(self) -> None:
+        """End the wait without a reply."""
 
 
-class Inventory(Protocol):
-    """Asks the inventory, and matches its replies."""
+class ReplyMatcher(Protocol):
+    """Matches replies to those who wait for them."""
 
-    def expect_reply(self, order_id: str) -> AbstractContextManager[PendingReply]:
-        """Register for the reply, before the question goes out."""
+    def expect(self, order_id: str) -> AbstractContextManager[PendingReply]:
+        """Register for the reply, before the check goes out."""
 
-    async def ask(self, order: Order, timeout: float) -> None:
-        """Publish the question, in `timeout` seconds; raises BrokerUnavailable or Unroutable."""
+
+class CheckSender(Protocol):
+    """Sends checks."""
+
+    def start(self, order: Order, on_failure: Callable[[TracedOrdersError], None]) -> None:
+        """Send the check of an order, under a deadline of its own; tells when it could not be sent."""
 
 
 def merged(items: Sequence[Item]) -> tuple[Item, ...]:
@@ -131,48 +138,48 @@ def merged(items: Sequence[Item]) -> tuple[Item, ...]:
 
 
 async def place_order(
-    order: Order,
-    store: OrderStore,
-    inventory: Inventory,
-    timeout: float,
-    clock: Callable[[], float] = time.monotonic,
+    order: Order, store: OrderStore, checks: CheckSender, replies: ReplyMatcher, deadline: float
 ) -> Placement:
-    """Store an order, ask the inventory, and wait at most `timeout` seconds for the decision.
+    """Store an order, send its check, and wait until `deadline`, a time of the event loop's clock, for the decision.
 
-    A timeout says nothing about the outcome: the order stays pending and is asked for again. Raises StoreUnavailable when
-    the order could not be stored; then it was not accepted.
+    A timeout says nothing about the outcome: the order stays pending. Raises StoreUnavailable when the order could not be
+    stored; then it was not accepted.
     """
-    deadline = clock() + timeout
-    describe_order(order.order_id)
-    with inventory.expect_reply(order.order_id) as reply:
+    with replies.expect(order.order_id) as reply:
         stored, is_new = await store.add(order)
-        outcome = Outcome.NEW if is_new else Outcome.REPEATED
-        if not is_new:
-            link_current_span(span_context_of(stored.traceparent), LinkReason.DUPLICATE_OF)
+        kind = PlacementKind.NEW if is_new else PlacementKind.REPEATED
         if stored.items != order.items:
-            return Placement(stored, Outcome.CONFLICT)
-        if stored.is_decided or (is_new and not await _ask(stored, store, inventory, deadline - clock())):
-            final = stored
-        else:
-            final = await reply.wait(deadline) or await _read_again(stored, store)
-    describe_order(final.order_id, final.status, final.reason)
-    return Placement(final, outcome)
+            return Placement(stored, PlacementKind.CONFLICT)
+        if stored.is_decided:
+            return Placement(stored, kind)
+        if not is_new:
+            return Placement(await _wait_or_look(stored, store, reply, deadline), kind)
+        deferred: list[TracedOrdersError] = []
+
+        def defer(error: TracedOrdersError) -> None:
+            deferred.append(error)
+            reply.give_up()
+
+        checks.start(stored, defer)
+        decided = await reply.wait(deadline)
+        if decided is None and not deferred:
+            decided = await _look(stored, store)
+        return Placement(decided or stored, kind, deferred[0] if deferred else None)
 
 
-async def _ask(order: Order, store: OrderStore, inventory: Inventory, timeout: float) -> bool:
-    """Ask, and tell whether a reply can be expected; if not, the relay will ask."""
-    try:
-        await inventory.ask(order, timeout)
-    except (BrokerUnavailable, Unroutable) as error:
-        describe_deferral(error, error.code)
-        # Without this the relay asks too, only later: no reason to refuse an order that is stored.
-        with suppress(StoreUnavailable):
-            await store.ask_at_once(order.order_id)
-        return False
-    return True
+async def _wait_or_look(order: Order, store: OrderStore, reply: PendingReply, deadline: float) -> Order:
+    """Wait for the outcome of an order that was placed before, perhaps through another instance, which gets the reply."""
+    loop, pause = asyncio.get_running_loop(), FIRST_LOOK
+    while not (order.is_decided or reply.is_over or (now := loop.time()) >= deadline):
+        order = await reply.wait(min(now + pause, deadline)) or await _look(order, store)
+        pause = min(pause * 2, LONGEST_LOOK)
+    if reply.is_over and not order.is_decided:
+        # It came during the last look.
+        order = await reply.wait(loop.time()) or order
+    return order
 
 
-async def _read_again(order: Order, store: OrderStore) -> Order:
+async def _look(order: Order, store: OrderStore) -> Order:
     """Give an order as it stands now: its reply may have gone to another instance. As it was, when the store is away."""
     with suppress(StoreUnavailable):
         return await store.get(order.order_id) or order

@@ -1,10 +1,12 @@
 """The bodies of the HTTP interface: what comes in, bounded, and what goes out."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Self
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from order_api.orders import Customer, Order
 from shared.contract.messages import MAX_ITEMS, MAX_QUANTITY, Identifier, Item, OrderStatus
@@ -37,6 +39,20 @@ class OrderIn(BaseModel):
     items: Annotated[list[ItemIn], Field(min_length=1, max_length=MAX_ITEMS)]
     customer: CustomerIn | None = None
 
+    @field_validator("items")
+    @classmethod
+    def _bound_each_sku(cls, items: list[ItemIn]) -> list[ItemIn]:
+        quantities: Counter[str] = Counter()
+        for item in items:
+            quantities[item.sku] += item.quantity
+        if max(quantities.values()) > MAX_QUANTITY:
+            raise PydanticCustomError(
+                "quantity_sum",
+                "The quantities of one SKU should add up to no more than {most}",
+                {"most": MAX_QUANTITY},
+            )
+        return items
+
     @property
     def id_or_new(self) -> str:
         """Give the caller's order id, or a new one."""
@@ -51,7 +67,7 @@ class ItemOut(BaseModel):
     """A quantity of one SKU."""
 
     sku: str
-    quantity: Annotated[int, Field(ge=1, le=MAX_ITEMS * MAX_QUANTITY)]
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
 
 
 class OrderOut(BaseModel):

@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.contract.messages import Identifier
-from shared.service.settings import AmqpUrls, DatabaseUrl, Port
+from shared.contract.messages import MAX_MESSAGE_BYTES, Identifier
+from shared.service.settings import AmqpUrls, DatabaseUrl, MessageBytes, Port, RetentionDays
 
 
 class Settings(BaseSettings):
@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     reply_timeout: Annotated[float, Field(gt=0, le=300)] = 5.0
     default_sku: Identifier = "widget"
     order_api_key: SecretStr | None = None
+    retention_days: RetentionDays = 30.0
+    max_message_bytes: MessageBytes = MAX_MESSAGE_BYTES
     log_level: str = "INFO"
 
     @property

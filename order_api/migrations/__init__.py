@@ -1,0 +1,1 @@
+"""The migrations of the schema: each file in `versions` is a revision, named by its file; the last one is the newest."""
