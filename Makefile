@@ -13,7 +13,7 @@ for candidate in "$$PYTHON" python3.13 python3.12 python3.11 python3 python; do 
     && { echo "$$candidate"; break; }; done
 endef
 
-.PHONY: help demo up scenarios test check format torture bench bench-quick bench-scale lock clean
+.PHONY: help demo up scenarios test test-long check format torture bench bench-quick bench-scale lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -38,11 +38,14 @@ demo: .venv/runtime ## run everything once: broker, services, receiver, a dozen 
 up: .venv/runtime ## leave it all running, with the trace page, until Ctrl-C; WORKERS=4 APIS=2 for more of each
 	@$(BIN)/orders up $(if $(WORKERS),--workers $(WORKERS)) $(if $(APIS),--apis $(APIS))
 
-scenarios: .venv/runtime ## eight orders in real trouble, and the traces they leave
+scenarios: .venv/runtime ## nine orders in real trouble, and the traces they leave
 	@$(BIN)/orders scenarios $(ARGS)
 
 test: .venv/dev ## every test, against a real RabbitMQ; BROKER=4.0 picks another generation (root, Debian)
 	@BROKER=$(BROKER) $(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
+
+test-long: .venv/dev ## the faults at the size of production, one at a time (an hour and a half); RECOVERY_TABLE=FILE collects their rows
+	@BROKER=$(BROKER) $(BIN)/pytest -m long $(ARGS)
 
 check: .venv/dev ## lint, format, types and import directions
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

@@ -14,7 +14,7 @@ from benchmarks.endurance import soak, start_up, with_a_full_store
 from benchmarks.rows import table
 from benchmarks.scale import scale
 from benchmarks.systems import Setting, receiver
-from shared.tools.local.rabbitmq import Broker, obtain_broker
+from shared.tools.local.rabbitmq import ObtainedBroker, obtain_broker
 
 SLOW_RATE, SLOW_SECONDS = 300.0, 0.2
 
@@ -68,7 +68,7 @@ def _measure(setting: Setting, *, is_quick: bool, repeats: int) -> None:
         print(table(start_up(setting, repeats)))
 
 
-def _tell(broker: Broker) -> None:
+def _tell(broker: ObtainedBroker) -> None:
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
     print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {broker.description}.\n", flush=True)
 

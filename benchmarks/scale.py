@@ -13,14 +13,14 @@ from benchmarks import load
 from benchmarks.rows import Row, spread
 from benchmarks.systems import Family, Process, Running, Setting, product
 from shared.tools.local.postgres import PrivatePostgres, find_postgres, private_postgres
-from shared.tools.local.rabbitmq import Broker
+from shared.tools.local.rabbitmq import ObtainedBroker
 
 CONNECTIONS = 64
 COUNTS = (1, 2, 4)
 
 
 def scale(
-    setting: Setting, broker: Broker, seconds: float, repeats: int, say: Callable[[str], None]
+    setting: Setting, broker: ObtainedBroker, seconds: float, repeats: int, say: Callable[[str], None]
 ) -> list[dict[str, str]]:
     """Measure 1, 2 and 4 of each service on one PostgreSQL, one of each on SQLite, and two shards, in turns."""
     rows: dict[str, Row] = {}
@@ -75,7 +75,7 @@ def _postgres(stack: ExitStack) -> PrivatePostgres | None:
 
 @contextmanager
 def _running(
-    setting: Setting, broker: Broker, shards: int, count: int, server: PrivatePostgres | None
+    setting: Setting, broker: ObtainedBroker, shards: int, count: int, server: PrivatePostgres | None
 ) -> Iterator[Running]:
     """Run shards that share nothing but the machine: each has a virtual host, databases and processes of its own."""
     with ExitStack() as stack:
@@ -98,7 +98,7 @@ def _running(
 
 
 @contextmanager
-def _virtual_host(broker: Broker, name: str) -> Iterator[str]:
+def _virtual_host(broker: ObtainedBroker, name: str) -> Iterator[str]:
     api = httpx.Client(base_url=f"{broker.management_url}/api", auth=("guest", "guest"), timeout=30, trust_env=False)
     with api:
         api.put(f"/vhosts/{name}").raise_for_status()

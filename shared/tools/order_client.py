@@ -5,8 +5,10 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
+from shared.tools.tool_error import ToolError
 
-class ApiError(Exception):
+
+class ApiError(ToolError):
     """The order API is not there or refuses; the message is one sentence."""
 
 
@@ -17,6 +19,12 @@ class Answer(NamedTuple):
     body: dict[str, Any]
     trace_id: str | None
     """The trace of this very request."""
+
+    def require_success(self) -> dict[str, Any]:
+        """Give the body; raises ApiError for a refusal."""
+        if self.status >= 400:
+            raise ApiError(f"The order API answered {self.status}: {self.body.get('detail')}.")
+        return self.body
 
 
 class OrderClient:

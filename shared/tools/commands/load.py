@@ -1,7 +1,6 @@
 """`orders load`: bounded load with a progress bar, and a table of how long the answers took."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,9 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from shared.tools.commands.options import API_URL, Api, ApiKey, AsJson, examples, read_item
-from shared.tools.load import Load, Plan, Sample, percentile, put_load
-from shared.tools.traces.waterfall import printable
+from shared.tools.commands.options import Api, ApiKey, AsJson, examples, read_item
+from shared.tools.commands.output import new_console, print_json
+from shared.tools.defaults import API_URL
+from shared.tools.load_generator import Load, Plan, Sample, percentile, put_load
+from shared.tools.printable import printable
 
 EXAMPLES = examples(
     "orders load # 1000 orders, 16 at a time, for 30 s at most",
@@ -45,7 +46,7 @@ def load(
     With --rate, an order's time counts from when it was due, so that a system which falls behind cannot hide it.
     """
     plan = Plan(dict(map(read_item, items or ["widget"])), count, seconds, concurrency, rate)
-    console = Console(highlight=False)
+    console = new_console()
     with _progress(console, is_shown=console.is_terminal and not as_json) as progress:
         task = progress.add_task("orders", total=count, failed="")
         failed = 0
@@ -57,7 +58,7 @@ def load(
 
         done = asyncio.run(put_load(api, api_key, plan, on_sample))
     if as_json:
-        print(json.dumps(_as_json(done)))
+        print_json(_as_json(done))
     else:
         _show(console, done)
     if done.failures:

@@ -1,15 +1,14 @@
 """`orders observe`: what a person does with OpenObserve."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from shared.service.providers import TelemetrySettings
+from shared.service.telemetry_settings import TelemetrySettings
 from shared.tools.commands.options import AsJson, examples
+from shared.tools.commands.output import new_console, print_json
 from shared.tools.openobserve.client import ObserveError, OpenObserve
 from shared.tools.openobserve.setup import provision
 
@@ -48,9 +47,9 @@ def setup(
         steps = provision(client, settings, webhook)
     address = next(step.address for step in steps if step.address)
     if as_json:
-        print(json.dumps({"dashboard_url": address, "steps": [asdict(step) for step in steps]}))
+        print_json({"dashboard_url": address, "steps": [asdict(step) for step in steps]})
         return
-    console = Console(highlight=False)
+    console = new_console()
     for step in steps:
         why = f" ({step.why})" if step.why else ""
         line = Text.assemble(

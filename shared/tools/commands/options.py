@@ -4,10 +4,6 @@ from typing import Annotated
 
 import typer
 
-API_URL = "http://127.0.0.1:8000"
-TRACES_URL = "http://127.0.0.1:5080"
-AMQP_URL = "amqp://guest:guest@127.0.0.1:5672/"
-
 Api = Annotated[str, typer.Option("--api", envvar="ORDER_API_URL", help="Where the order API is.")]
 ApiKey = Annotated[
     str | None, typer.Option("--api-key", envvar="ORDER_API_KEY", help="Its key, where it asks for one.")
@@ -15,6 +11,7 @@ ApiKey = Annotated[
 AmqpUrl = Annotated[str, typer.Option("--amqp-url", envvar="AMQP_URL", help="Where the broker is.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Items = Annotated[list[str], typer.Argument(help="What to order, as SKU or SKU=QUANTITY.", metavar="SKU[=N]...")]
+OrderId = Annotated[str, typer.Argument(help="The order's id.", metavar="ORDER_ID")]
 
 
 def read_item(text: str) -> tuple[str, int]:

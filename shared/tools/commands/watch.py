@@ -1,23 +1,25 @@
 """`orders watch`: a live view of how the checks are consumed, or one snapshot of it."""
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shared.service.providers import TelemetrySettings
-from shared.tools.commands.options import AMQP_URL, TRACES_URL, AmqpUrl, AsJson, examples
-from shared.tools.consumption import OrdersState, QueueState, WatchError, read_orders, read_queues
-from shared.tools.local.rabbitmq import Way
-from shared.tools.local.stack import LOCAL_PASSWORD, LOCAL_USER, Stack
-from shared.tools.traces.waterfall import milliseconds, printable
+from shared.tools.commands.backend import backend_settings
+from shared.tools.commands.options import AmqpUrl, AsJson, examples
+from shared.tools.commands.output import new_console, print_json
+from shared.tools.defaults import AMQP_URL, TRACES_URL
+from shared.tools.printable import printable
+from shared.tools.queue_reader import QueueState, QueuesUnreadable, read_queues
+from shared.tools.recent_orders import OrdersState, OrdersUnreadable, read_orders
+from shared.tools.tool_error import ToolError
+from shared.tools.traces.waterfall import milliseconds
 
 EXAMPLES = examples(
     "orders watch # until Ctrl-C",
@@ -26,6 +28,10 @@ EXAMPLES = examples(
     "orders watch --management-url http://127.0.0.1:15672 # queues of another broker",
 )
 STATUS_STYLES = {"success": "green", "out_of_stock": "yellow", "pending": "cyan"}
+
+
+class WatchError(ToolError):
+    """There is nothing to watch; the message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +67,27 @@ def watch(
 
     What is not there is named, and looked for again. It ends with 1 when there is nothing to watch to begin with.
     """
-    settings = TelemetrySettings()
-    if settings.openobserve_user is None:
-        settings = TelemetrySettings.model_validate(
-            {"openobserve_user": LOCAL_USER, "openobserve_password": LOCAL_PASSWORD}
-        )
+    settings = backend_settings()
 
     def look() -> Snapshot:
         notes: list[str] = []
         queue = orders = None
         try:
             queue = read_queues(amqp_url, management_url)
-        except WatchError as error:
+        except QueuesUnreadable as error:
             notes.append(str(error))
         try:
             orders = read_orders(traces_url, settings.openobserve_org, settings.openobserve_headers)
-        except WatchError as error:
+        except OrdersUnreadable as error:
             notes.append(str(error))
         return Snapshot(time.time(), queue, orders, notes)
 
-    console = Console(highlight=False)
+    console = new_console()
     first = look()
     if first.queue is None and first.orders is None:
         raise WatchError(f"There is nothing to watch, `make up` starts something: {', and '.join(first.notes)}.")
     if as_json:
-        print(json.dumps(_as_json(first, last)))
+        print_json(_as_json(first, last))
     elif once or not console.is_terminal:
         console.print(view(first, last))
     else:
@@ -96,19 +98,6 @@ def watch(
                     live.update(view(look(), last), refresh=True)
             except KeyboardInterrupt:
                 return  # the way to end it
-
-
-def options_for(stack: Stack) -> str:
-    """Write the options that let this command find a stack, none where it is on the usual ports."""
-    options = ""
-    # An address that was given is known, and may hold a password.
-    if stack.broker.way is not Way.GIVEN and stack.broker.amqp_url != AMQP_URL:
-        options += f" --amqp-url {stack.broker.amqp_url}"
-        if stack.broker.management_url is not None:
-            options += f" --management-url {stack.broker.management_url}"
-    if stack.is_embedded and stack.traces_url != TRACES_URL:
-        options += f" --traces-url {stack.traces_url}"
-    return options
 
 
 def view(snapshot: Snapshot, last: int) -> RenderableType:

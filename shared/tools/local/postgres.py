@@ -11,11 +11,12 @@ from pathlib import Path
 
 from shared.tools.local.guarded_process import GuardedProcess
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
+from shared.tools.tool_error import ToolError
 
 START_SECONDS = 60.0
 
 
-class PostgresError(Exception):
+class PostgresError(ToolError):
     """There is no server, or it does not start; the message is one sentence."""
 
 

@@ -17,7 +17,7 @@ from shared.tools.local.rabbitmq_debian import can_install, ensure_server
 from shared.tools.local.rabbitmq_node import PrivateNode
 from shared.tools.local.rabbitmq_server import NO_BROKER, BrokerError, accepts, find_server, speaks_amqp
 
-__all__ = ["Broker", "BrokerError", "Machine", "Way", "choose_way", "obtain_broker"]
+__all__ = ["ObtainedBroker", "BrokerError", "Machine", "Way", "choose_way", "obtain_broker"]
 
 IMAGE = "rabbitmq:4-management"
 LABEL = "traced-orders.broker"
@@ -35,7 +35,7 @@ class Way(Enum):
 
 
 @dataclass(frozen=True)
-class Broker:
+class ObtainedBroker:
     """A broker that accepts connections; `node` is there where it is a private node, for who wants to crash it."""
 
     amqp_url: str
@@ -81,7 +81,7 @@ def obtain_broker(
     say: Callable[[str], None] = lambda _: None,
     machine: Machine | None = None,
     usual_ports: bool = False,
-) -> Iterator[Broker]:
+) -> Iterator[ObtainedBroker]:
     """Yield a broker that accepts connections, and end it afterwards where it was started here.
 
     `amqp_url` (one URL, or several with commas) is used as it is. Progress goes to `say`. A private node takes the
@@ -89,7 +89,7 @@ def obtain_broker(
     """
     way = choose_way(amqp_url, machine or Machine())
     if way is Way.GIVEN:
-        yield Broker(_answering(amqp_url or ""), "the given broker", way)
+        yield ObtainedBroker(_answering(amqp_url or ""), "the given broker", way)
     elif way is Way.DOCKER:
         with _container(say) as broker:
             yield broker
@@ -102,7 +102,7 @@ def obtain_broker(
         description = f"a private RabbitMQ {node.server.version}"
         say(f"starting {description} ...")
         with node:
-            yield Broker(node.amqp_url, description, way, node.management_url, node)
+            yield ObtainedBroker(node.amqp_url, description, way, node.management_url, node)
 
 
 def _answering(amqp_urls: str) -> str:
@@ -114,7 +114,7 @@ def _answering(amqp_urls: str) -> str:
 
 
 @contextlib.contextmanager
-def _container(say: Callable[[str], None], timeout: float = 90.0) -> Iterator[Broker]:
+def _container(say: Callable[[str], None], timeout: float = 90.0) -> Iterator[ObtainedBroker]:
     description = f"{IMAGE} in Docker"
     say(f"starting {description} ...")
     ports = ("--publish", f"{LOOPBACK}::5672", "--publish", f"{LOOPBACK}::15672")  # the engine picks free ones
@@ -130,7 +130,7 @@ def _container(say: Callable[[str], None], timeout: float = 90.0) -> Iterator[Br
                 raise BrokerError(ENDED_EARLY)
             time.sleep(0.2)
         management_url = f"http://{LOOPBACK}:{management}"
-        yield Broker(f"amqp://guest:guest@{LOOPBACK}:{amqp}/", description, Way.DOCKER, management_url)
+        yield ObtainedBroker(f"amqp://guest:guest@{LOOPBACK}:{amqp}/", description, Way.DOCKER, management_url)
     finally:
         with contextlib.suppress(BrokerError):  # the engine removes one that has ended itself
             _docker("rm", "--force", "--volumes", container, timeout=60)

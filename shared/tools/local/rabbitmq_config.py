@@ -8,6 +8,9 @@ from pathlib import Path
 from shared.tools.local.ports import LOOPBACK
 from shared.tools.local.rabbitmq_server import Server
 
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""What the broker takes at most: well above what a service reads, since it refuses by closing its sender's channel."""
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -80,6 +83,7 @@ class NodeConfig:
             "log.file": "false",
             "vm_memory_high_watermark.absolute": "1GB",
             "disk_free_limit.absolute": "50MB",
+            "max_message_size": str(MAX_MESSAGE_BYTES),
         }
         if self.management:
             settings |= {"management.tcp.ip": LOOPBACK, "management.tcp.port": str(ports.management)}

@@ -7,6 +7,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.tools.tool_error import ToolError
+
 # The servers themselves: the rabbitmq-server on the PATH of Debian is a wrapper that insists on root or its own user.
 _SCRIPTS = (
     "usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server",  # Debian, Ubuntu, Fedora
@@ -26,7 +28,7 @@ NO_BROKER = (
 )
 
 
-class BrokerError(RuntimeError):
+class BrokerError(ToolError):
     """There is no broker, and the message says in a sentence why and what to do."""
 
 

@@ -1,91 +1,14 @@
 """The scenarios: what happens in each, what to look at, and what its trace has to show."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-
-from shared.contract.topology import DEAD_LETTERS
 from shared.telemetry import semconv
-from shared.telemetry.semconv import LINK_REASON, LinkReason
+from shared.telemetry.semconv import LinkReason
 from shared.tools.local import troubles
-from shared.tools.local.troubles import Lab
-from shared.tools.traces.model import AttributeValue, Span
-from shared.tools.traces.readback import Trace
+from shared.tools.local.scenario import Exhibit, Scenario
 from shared.tracing import names
 
 CHECK = "process orders:inventory.check"
 REPLY = "process order-api.replies.{instance}"
 ATTEMPT = (semconv.DELIVERY_ATTEMPT, semconv.DELIVERY_REDELIVERED, semconv.DELIVERY_OUTCOME)
-
-
-@dataclass(frozen=True, slots=True)
-class Exhibit:
-    """A trace to show, and what it has to show."""
-
-    span: str
-    """The name of the spans whose attributes tell the story."""
-    has: Mapping[str, AttributeValue] = field(default_factory=dict)
-    """Attributes that one of these spans has."""
-    links: LinkReason | None = None
-    """Why one of its spans links to another."""
-    linked: int = 3
-    """Spans of other traces that link into it, at least: an order is stored, decided on and recorded by a group commit each."""
-    linked_by: LinkReason | None = None
-    """Why one of these links into it."""
-    tells: tuple[str, ...] = ()
-    """Attributes to print."""
-
-    def is_shown_by(self, trace: Trace) -> bool:
-        """Tell whether the trace has arrived whole and shows what it should."""
-        return (
-            is_settled(trace)
-            and len(trace.linked) >= self.linked
-            and (self.links is None or self.links in _reasons(trace.spans))
-            and (self.linked_by is None or self.linked_by in _reasons(trace.linked))
-            and any(self.has.items() <= span.attributes.items() for span in self.spans_of(trace))
-        )
-
-    def spans_of(self, trace: Trace) -> list[Span]:
-        """Give the spans that tell the story, in order of time."""
-        return sorted((span for span in trace.spans if span.name == self.span), key=lambda span: span.start_ns)
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """An order in trouble."""
-
-    title: str
-    happens: str
-    look_at: str
-    play: Callable[[Lab], str]
-    """Places the order, makes the trouble, and gives the id of the trace to show."""
-    exhibit: Exhibit
-    replay: Exhibit | None = None
-    """The trace of the replay that links to the first one, where there is one."""
-
-
-def is_settled(trace: Trace) -> bool:
-    """Tell whether every parent and link target within the trace has arrived, and every message but a dead letter was taken."""
-    known = {span.span_id for span in trace.spans}
-    received = {span.parent_span_id for span in trace.spans if span.kind == "CONSUMER"}
-    return (
-        all(span.parent_span_id is None or span.parent_span_id in known for span in trace.spans)
-        and all(link.span_id in known for span in trace.spans for link in span.links if link.trace_id == trace.trace_id)
-        and all(
-            span.span_id in received or span.name == f"send {DEAD_LETTERS}"
-            for span in trace.spans
-            if span.kind == "PRODUCER"
-        )
-    )
-
-
-def _reasons(spans: Sequence[Span]) -> set[AttributeValue | None]:
-    return {link.attributes.get(LINK_REASON) for span in spans for link in span.links}
-
-
-def replay_of(trace: Trace) -> str | None:
-    """Find the trace of the replay of what died in a trace."""
-    return next((span.trace_id for span in trace.linked if LinkReason.REPLAY_OF in _reasons([span])), None)
-
 
 SCENARIOS = (
     Scenario(
@@ -147,11 +70,27 @@ SCENARIOS = (
         ),
     ),
     Scenario(
-        "Retry after a locked database",
-        "Somebody holds the lock of the worker's database for 3 s; the worker waits for it for 2 s at a time.",
-        "the first attempt fails and sends the check to a retry queue, where it waits for 0.5 s. The second attempt is in "
-        "the same trace and links to the first (previous_attempt). The failed commit is below.",
-        troubles.lock_database,
+        "Database away",
+        f"Somebody holds the lock of the worker's database for {troubles.AWAY_SECONDS:.0f} s, and the worker stops consuming: a "
+        "database that is away is no failure of a check.",
+        "one process span, the first attempt, that lasts as long: the check is held, and comes nearer to no limit. The commit "
+        "that failed is below, and the one that succeeded.",
+        troubles.take_database_away,
+        Exhibit(
+            CHECK,
+            {semconv.DELIVERY_OUTCOME: "ack", semconv.DELIVERY_ATTEMPT: 1},
+            LinkReason.REPLY,
+            linked=4,
+            tells=ATTEMPT,
+        ),
+    ),
+    Scenario(
+        "Retry of a check that fails while others succeed",
+        "The worker's database refuses to change the stock of gadgets, by a trigger that somebody has put there; an order for "
+        "a widget succeeds meanwhile. Then the trigger is taken away.",
+        "the first attempt fails and sends the check to a retry queue, where it waits for 0.5 s. The next attempt is in the "
+        "same trace and links to the first (previous_attempt). The failed commit is below.",
+        troubles.refuse_gadgets,
         Exhibit(
             CHECK,
             {semconv.DELIVERY_OUTCOME: "retry", semconv.DELIVERY_ATTEMPT: 1},
@@ -162,8 +101,8 @@ SCENARIOS = (
     ),
     Scenario(
         "Poison to dead letter, and its replay",
-        "Sixteen consumers in a row take the check and vanish. The worker does not try for ever: it makes a dead letter of "
-        "it, and refuses the order. Then a person replays it.",
+        f"{troubles.VANISHING} consumers in a row take the check and vanish. The worker does not try for ever: it makes a dead "
+        "letter of it, and refuses the order. Then a person replays it.",
         "the check is sent to the dead letters, the order is told so (error). The replay is a new trace that links to the "
         "span in which the check died (replay_of); it takes the stock, and the order succeeds after all.",
         troubles.poison,
@@ -184,8 +123,8 @@ SCENARIOS = (
     Scenario(
         "Broker away",
         "The broker is killed (SIGKILL). An order is accepted all the same, and the broker is started again.",
-        "the request ends at once and says in an event that the question is deferred. It is stored with its trace "
-        "context, so the question that the relay asks later is in the same trace.",
+        "the request ends at once and says in an event that its check is deferred. The order is stored with its trace "
+        "context, so the check that the relay sends later is in the same trace.",
         troubles.kill_broker,
         Exhibit(
             REPLY,

@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 
 from shared.tools.local.guarded_process import GuardedProcess
+from shared.tools.tool_error import ToolError
 
 
-class StackError(Exception):
+class StackError(ToolError):
     """Something did not start; the message is one sentence for the person who started it."""
 
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from shared.service.providers import TelemetrySettings
+from shared.service.telemetry_settings import TelemetrySettings
+from shared.tools.defaults import LOCAL_PASSWORD, LOCAL_USER
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from shared.tools.local.postgres import PrivatePostgres, find_postgres, private_postgres
-from shared.tools.local.rabbitmq import Broker, obtain_broker
+from shared.tools.local.rabbitmq import ObtainedBroker, obtain_broker
 from shared.tools.local.service_process import ServiceProcess, StackError
 
-__all__ = ["LOCAL_PASSWORD", "LOCAL_USER", "START_SECONDS", "Say", "Stack", "StackError", "running_stack"]
+__all__ = ["START_SECONDS", "Say", "Stack", "StackError", "running_stack"]
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
-LOCAL_USER, LOCAL_PASSWORD = "root@example.com", "Traced-orders-1"
 
 Say = Callable[[str], None]
 
@@ -33,7 +33,7 @@ class Stack:
     traces_url: str
     is_embedded: bool
     """Whether the traces go to the embedded receiver rather than to a backend that was given."""
-    broker: Broker
+    broker: ObtainedBroker
     environment: Mapping[str, str]
     logs: Path
     worker_database: Path

@@ -1,4 +1,4 @@
-"""Eight orders and the trouble that each is in: what is done to the system around them, all of it from outside."""
+"""Nine orders and the trouble that each is in: what is done to the system around them, all of it from outside."""
 
 import asyncio
 import time
@@ -8,15 +8,19 @@ from dataclasses import dataclass
 
 from shared.contract.topology import MAX_REDELIVERIES
 from shared.service.providers import start as start_telemetry
-from shared.tools import dead_letters
+from shared.tools.dead_letters import work
+from shared.tools.dead_letters.errand import REPLAY
+from shared.tools.dead_letters.letter import DeadLetter
 from shared.tools.local import faults
 from shared.tools.local.stack import START_SECONDS, Say, Stack, StackError
 from shared.tools.order_client import Answer, OrderClient
 
 REPLY_TIMEOUT = 8.0
 """Seconds that a request waits for its reply; after twice as long the relay asks again, and a worker has to be back by then."""
-LOCK_SECONDS = 3.0
-"""Longer than the worker waits for its database (2 s), shorter than its first two attempts take together (4.5 s)."""
+AWAY_SECONDS = 5.0
+"""Longer than the worker waits for its database twice (2 s each), to commit and to find out whether it is away."""
+VANISHING = MAX_REDELIVERIES + 1
+"""Consumers that have to vanish over a check until the worker gives it up."""
 OUTCOME_SECONDS = 30.0
 MOST_DEAD_LETTERS = 1000
 KILL_SECONDS = 1.0
@@ -54,6 +58,10 @@ class Lab:
     def wait_while(self, order_id: str, status: str) -> None:
         """Wait until an order has another status."""
         self._tell(f"GET /orders/{order_id}", self.client.wait_while(order_id, status, OUTCOME_SECONDS))
+
+    def worker_has_said(self, text: str) -> bool:
+        """Tell whether the worker's log holds a text."""
+        return text in (self.stack.logs / "inventory-worker.log").read_text()
 
     def restart_worker(self) -> None:
         """Start the worker again, after it was killed."""
@@ -103,14 +111,28 @@ def kill_worker(lab: Lab) -> str:
     return trace_id
 
 
-def lock_database(lab: Lab) -> str:
-    """Keep the worker from its database for longer than it waits."""
+def take_database_away(lab: Lab) -> str:
+    """Keep the worker from its database until it says that it is away, and for a while after."""
     with ThreadPoolExecutor(1) as pool:
         with faults.locked(lab.stack.worker_database):
-            placing = pool.submit(lab.submit, "LOCKED", {"widget": 1}, expected=DECIDED_OR_NOT)
-            lab.wait_until_stored("LOCKED")
-            time.sleep(LOCK_SECONDS)
-        return placing.result()
+            placing = pool.submit(lab.submit, "AWAY", {"widget": 1}, expected=DECIDED_OR_NOT)
+            lab.wait_until_stored("AWAY")
+            time.sleep(AWAY_SECONDS)
+        trace_id = placing.result()
+    lab.wait_while("AWAY", "pending")
+    return trace_id
+
+
+def refuse_gadgets(lab: Lab) -> str:
+    """Have the worker's database refuse the stock of one SKU until an attempt has failed, while another order succeeds."""
+    with ThreadPoolExecutor(1) as pool:
+        with faults.refusing(lab.stack.worker_database, "gadget"):
+            placing = pool.submit(lab.submit, "REFUSED", {"gadget": 1}, expected=DECIDED_OR_NOT)
+            faults.wait_until(lambda: lab.worker_has_said("attempt 1 failed"), "The worker did not fail at the check.")
+            lab.submit("BESIDE", {"widget": 1})
+        trace_id = placing.result()
+    lab.wait_while("REFUSED", "pending")
+    return trace_id
 
 
 def poison(lab: Lab) -> str:
@@ -119,9 +141,7 @@ def poison(lab: Lab) -> str:
     with ThreadPoolExecutor(1) as pool:
         placing = pool.submit(lab.submit, "POISON", {"widget": 1}, expected=DECIDED_OR_NOT)
         # The worker is back before the last of them vanishes, so that it is the next in line.
-        faults.take_and_vanish(
-            lab.stack.broker.amqp_url, "POISON", MAX_REDELIVERIES + 1, before_last=lab.restart_worker
-        )
+        faults.take_and_vanish(lab.stack.broker.amqp_url, "POISON", VANISHING, before_last=lab.restart_worker)
         trace_id = placing.result()
     lab.wait_while("POISON", "pending")
     _replay(lab, trace_id)
@@ -132,13 +152,14 @@ def poison(lab: Lab) -> str:
 def _replay(lab: Lab, trace_id: str) -> None:
     """Replay what died in a trace, as `orders dead-letters replay` does and under the same name."""
     amqp_url = lab.stack.broker.amqp_url
-    found = asyncio.run(dead_letters.find(amqp_url, MOST_DEAD_LETTERS))
-    chosen = {letter.id: letter for letter in found if letter.trace_id == trace_id}
-    for letter in chosen.values():
+    found: list[DeadLetter] = []
+    asyncio.run(work.look(amqp_url, MOST_DEAD_LETTERS, found.append))
+    died = [letter for letter in found if letter.trace_id == trace_id]
+    for letter in died:
         lab.say(f"dead letter {letter.id[:8]}: {letter.reason}, {letter.attempts} attempts; it is replayed")
     telemetry = start_telemetry("orders-cli", lab.stack.telemetry, lab.stack.environment)
     try:
-        asyncio.run(dead_letters.replay(amqp_url, chosen.__contains__, MOST_DEAD_LETTERS))
+        asyncio.run(work.run_for_named(amqp_url, REPLAY, [letter.id for letter in died], lambda _: None))
     finally:
         telemetry.shutdown()
 

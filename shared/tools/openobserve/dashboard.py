@@ -88,7 +88,7 @@ PANELS = (
     Panel(
         "retries",
         "Retries and dead letters",
-        "Checks settled otherwise than by ack, redeliveries, and questions that the relay repeated, in the last five minutes.",
+        "Checks settled otherwise than by ack, redeliveries, and checks that the relay repeated, in the last five minutes.",
         {
             "{outcome}": 'sum by (outcome) (increase(orders_settled{outcome!="ack"}[5m]))',
             "redelivered": "sum(increase(orders_redelivered[5m]))",

@@ -11,7 +11,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import format_trace_id
 
-from shared.service.providers import TelemetrySettings, span_exporter
+from shared.service.providers import span_exporter
+from shared.service.telemetry_settings import TelemetrySettings
 from shared.tools.openobserve import alert as alerting
 from shared.tools.openobserve.client import STREAM, ObserveError, OpenObserve
 from shared.tools.openobserve.dashboard import TAB, TITLE, dashboard

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from shared.tools.receiver.app import create_app
+from shared.tools.receiver.asgi import create_app
 from shared.tools.receiver.live import LiveStreams
-from shared.tools.receiver.settings import SinkSettings
+from shared.tools.receiver.receiver_settings import ReceiverSettings
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def run(
     gc.set_threshold(50_000, 50, 100)
 
     app = create_app(
-        SinkSettings(
+        ReceiverSettings(
             user, password, host=host, order_api_url=order_api_url or None, order_api_key=order_api_key or None
         )
     )

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shared.tools.receiver.settings import SinkSettings
+from shared.tools.receiver.receiver_settings import ReceiverSettings
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -21,7 +21,7 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 class RequireLogin:
     """ASGI middleware: 401 without the right user and password."""
 
-    def __init__(self, app: ASGIApp, settings: SinkSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ReceiverSettings) -> None:
         self._app = app
         self._expected = b64encode(f"{settings.user}:{settings.password}".encode())
 
@@ -38,7 +38,7 @@ class RequireLogin:
 class RequireLocalName:
     """ASGI middleware: 421 unless the request names this machine by a local name."""
 
-    def __init__(self, app: ASGIApp, settings: SinkSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ReceiverSettings) -> None:
         self._app = app
         self._names = _LOCAL_NAMES | {settings.host}
 

@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from shared.tools.receiver.logs import LogStore
-from shared.tools.receiver.metrics import MetricStore
-from shared.tools.receiver.store import TraceStore
+from shared.tools.receiver.log_store import LogStore
+from shared.tools.receiver.metric_store import MetricStore
+from shared.tools.receiver.trace_store import TraceStore
 
 PROTOBUF = "application/x-protobuf"
 

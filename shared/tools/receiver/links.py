@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from shared.telemetry.semconv import LINK_REASON
 from shared.tools.receiver.markup import Markup, element, joined
-from shared.tools.receiver.store import TraceStore
+from shared.tools.receiver.trace_store import TraceStore
 from shared.tools.traces.model import Attributes, Span
 from shared.tracing.names import ORDER_ID
 

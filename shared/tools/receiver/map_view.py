@@ -1,7 +1,8 @@
-"""The service map as a picture (SVG) and as a table with the same numbers."""
+"""The service map as a picture (SVG); the table below it has the same numbers."""
 
 from dataclasses import dataclass
 
+from shared.tools.receiver.map_table import render_table
 from shared.tools.receiver.markup import Markup, element, fragment
 from shared.tools.receiver.palette import Palette
 from shared.tools.receiver.service_map import ServiceMap, Times
@@ -42,7 +43,7 @@ def render_map(service_map: ServiceMap, palette: Palette) -> Markup:
             f"Drawn from the newest {counted(service_map.traces, 'trace')} of orders. Times are median and 95th percentile.",
             class_="quiet",
         ),
-        _table(service_map),
+        render_table(service_map),
     )
 
 
@@ -164,36 +165,6 @@ def _arrow_head() -> Markup:
     tip = element("path", d="M0 0 L10 5 L0 10 Z", class_="tip")
     return element(
         "marker", tip, id="arrow", viewBox="0 0 10 10", refX=10, refY=5, markerWidth=9, markerHeight=9, orient="auto"
-    )
-
-
-def _table(service_map: ServiceMap) -> Markup:
-    rows = [_line(service, "serves requests", "answered in", times) for service, times in service_map.requests.items()]
-    rows += [
-        _line(service, f"sends to {queue}", "sent in", times) for (service, queue), times in service_map.sends.items()
-    ]
-    rows += [_line(queue, "holds messages", "in queue", times) for queue, times in service_map.waits.items()]
-    rows += [
-        _line(service, f"processes {queue}", "processed in", times)
-        for (service, queue), times in service_map.processes.items()
-    ]
-    heads = [element("th", head, scope="col") for head in ("Who", "What")]
-    heads += [
-        element("th", head, scope="col", class_="number") for head in ("Count", "Median", "95th percentile", "Failed")
-    ]
-    table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows))
-    return element("div", table, class_="scroll")
-
-
-def _line(who: str, what: str, measure: str, times: Times) -> Markup:
-    return element(
-        "tr",
-        element("td", who),
-        element("td", what),
-        element("td", f"{times.count:,}", class_="number"),
-        element("td", duration(times.at(0.5)), class_="number", title=measure),
-        element("td", duration(times.at(0.95)), class_="number", title=measure),
-        element("td", f"{times.failures:,}" if times.failures else "—", class_="number"),
     )
 
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from shared.tools.receiver.markup import Markup, element
-from shared.tools.receiver.settings import SinkSettings
+from shared.tools.receiver.receiver_settings import ReceiverSettings
 
 _MOST_BYTES = 4_096
 _TRACE_ID_HEADER = "x-trace-id"
@@ -62,7 +62,7 @@ async def read_form(request: Request) -> Entry:
     return Entry(sku, quantity, order_id)
 
 
-async def place(entry: Entry, settings: SinkSettings) -> Placed:
+async def place(entry: Entry, settings: ReceiverSettings) -> Placed:
     """Places the order and waits for the answer, but no longer than `settings.order_seconds`."""
     url = settings.order_api_url or ""
     if not (entry.quantity.isascii() and entry.quantity.isdecimal() and len(entry.quantity) < 10):

@@ -16,15 +16,15 @@ from starlette.staticfiles import StaticFiles
 from shared.tools.receiver.document import Live, document
 from shared.tools.receiver.list_view import PAGE_SIZE, Listing, render_list
 from shared.tools.receiver.live import LiveStreams
-from shared.tools.receiver.logs import LogStore
+from shared.tools.receiver.log_store import LogStore
 from shared.tools.receiver.map_view import render_map
 from shared.tools.receiver.markup import Markup, element, fragment
 from shared.tools.receiver.order_form import Entry, Placed, place, read_form, render_form, require_same_origin
 from shared.tools.receiver.palette import Palette
+from shared.tools.receiver.receiver_settings import ReceiverSettings
 from shared.tools.receiver.record import Shelf, TraceSummary
 from shared.tools.receiver.service_map import ServiceMapper
-from shared.tools.receiver.settings import SinkSettings
-from shared.tools.receiver.store import TraceStore
+from shared.tools.receiver.trace_store import TraceStore
 from shared.tools.receiver.trace_view import render_trace, render_waiting
 
 _TRACE_ID = re.compile("[0-9a-f]{32}")
@@ -32,7 +32,7 @@ _SHORTENED_TRACE_ID = re.compile("[0-9a-f]{6,32}")
 _PLACE = re.compile("([0-9]{1,20})-([0-9a-f]{32})")
 
 
-def routes(traces: TraceStore, logs: LogStore, streams: LiveStreams, settings: SinkSettings) -> list[Route | Mount]:
+def routes(traces: TraceStore, logs: LogStore, streams: LiveStreams, settings: ReceiverSettings) -> list[Route | Mount]:
     """The paths of the pages, and OpenObserve's deep link to a trace, which leads to ours."""
     pages = _Pages(traces, logs, streams, settings)
     routes: list[Route | Mount] = [
@@ -51,7 +51,7 @@ def routes(traces: TraceStore, logs: LogStore, streams: LiveStreams, settings: S
 
 
 class _Pages:
-    def __init__(self, traces: TraceStore, logs: LogStore, streams: LiveStreams, settings: SinkSettings) -> None:
+    def __init__(self, traces: TraceStore, logs: LogStore, streams: LiveStreams, settings: ReceiverSettings) -> None:
         self._traces, self._logs, self._streams, self._settings = traces, logs, streams, settings
         self._palette = Palette()
         self._mapper = ServiceMapper(traces)

@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 from shared.telemetry.semconv import DELIVERY_QUEUE_WAIT_MS, MESSAGING_DESTINATION_NAME, MESSAGING_DESTINATION_TEMPLATE
 from shared.tools.receiver.queue_wait import Run, queue_wait, reported_wait_ms
 from shared.tools.receiver.record import Shelf
-from shared.tools.receiver.store import TraceStore
+from shared.tools.receiver.trace_store import TraceStore
 from shared.tools.traces.otlp import Origin, decode_value
 
 TRACES = 500

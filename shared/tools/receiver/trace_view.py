@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from shared.tools.receiver.links import SpanLinks
-from shared.tools.receiver.logs import LogEntry
+from shared.tools.receiver.log_store import LogEntry
 from shared.tools.receiver.markup import Markup, element, fragment, joined
 from shared.tools.receiver.palette import Palette
 from shared.tools.receiver.queue_wait import queue_waits, unanswered
 from shared.tools.receiver.record import TraceSummary
-from shared.tools.receiver.store import TraceStore
 from shared.tools.receiver.time_axis import TimeAxis
+from shared.tools.receiver.trace_store import TraceStore
 from shared.tools.receiver.waterfall_view import Waterfall, hatch, legend
 from shared.tools.receiver.wording import clock, counted, duration, fact, labelled, offset, outcome
 from shared.tools.traces.model import Node, services, tree

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import httpx
 
+from shared.tools.tool_error import ToolError
 from shared.tools.traces.model import Span, span_from_json
 
 
@@ -20,7 +21,7 @@ class Trace:
     linked: Sequence[Span]
 
 
-class ReadbackError(Exception):
+class ReadbackError(ToolError):
     """The backend did not answer as it should; the message is one sentence."""
 
 

@@ -11,6 +11,7 @@ from rich.style import Style
 from rich.text import Text
 
 from shared.telemetry.semconv import LINK_REASON
+from shared.tools.printable import printable
 from shared.tools.traces.model import Link, Span, duration_ns, root, services, tree
 from shared.tools.traces.timebar import Axis, bar
 
@@ -42,11 +43,6 @@ def milliseconds(nanoseconds: int) -> str:
     """A duration in ms with about three digits."""
     value = nanoseconds / 1e6
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
-
-
-def printable(text: str) -> str:
-    """The text without control and format characters: names come from other processes and must not steer a terminal."""
-    return "".join(character if character.isprintable() else "\N{MIDDLE DOT}" for character in text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,17 @@ counted. Not thread-safe: one event loop owns a store.
 
 from collections import OrderedDict
 from itertools import islice
-from typing import TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
+from shared.tools.receiver.multi_index import MultiIndex
 from shared.tools.receiver.origins import Origins
 from shared.tools.receiver.record import Shelf, TraceRecord, TraceSummary
-from shared.tools.receiver.timeline import Place, Timeline
+from shared.tools.receiver.shelves import Shelves
+from shared.tools.receiver.timeline import Timeline
 from shared.tools.traces.model import Span
 from shared.tools.traces.otlp import Origin, decode_span
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 _SPAN_OVERHEAD, _LINK_OVERHEAD = 500, 300
 """Bytes that a span and a link cost beside their encoding: objects and index entries."""
@@ -33,9 +31,10 @@ class TraceStore:
     def __init__(self, max_spans: int = 200_000, max_bytes: int = 256 * 2**20, max_trace_spans: int = 10_000) -> None:
         self._max_spans, self._max_bytes, self._max_trace_spans = max_spans, max_bytes, max_trace_spans
         self._traces: OrderedDict[bytes, TraceRecord] = OrderedDict()
-        self._by_order: dict[str, dict[bytes, None]] = {}
-        self._linkers: dict[bytes, dict[tuple[bytes, bytes], None]] = {}
-        self._timelines = {shelf: Timeline() for shelf in Shelf}
+        self._by_order = MultiIndex[str, bytes]()
+        self._linkers = MultiIndex[bytes, tuple[bytes, bytes]]()
+        """By the trace that they link into: trace and span id."""
+        self._shelves = Shelves()
         self._origins = Origins()
         self.span_count = 0
         self.byte_count = 0
@@ -59,7 +58,7 @@ class TraceStore:
                     else:
                         rejected += 1
         for trace_id in touched:
-            self._file(trace_id, self._traces[trace_id])
+            self._shelves.file(trace_id, self._traces[trace_id])
         self._evict()
         self.revision += 1
         return rejected
@@ -77,7 +76,7 @@ class TraceStore:
 
     def linked_into(self, trace_id: str, span_id: str | None = None, *, limit: int | None = None) -> list[Span]:
         """The spans of other traces that link into a trace, or to one span of it, by start time; the first `limit`."""
-        linkers = islice(self._linkers.get(_id_bytes(trace_id), {}), limit)
+        linkers = islice(self._linkers[_id_bytes(trace_id)], limit)
         spans = [_decode(self._traces[of_trace].spans[of_span]) for of_trace, of_span in linkers]
         if span_id is not None:
             wanted = (trace_id, span_id)
@@ -98,7 +97,7 @@ class TraceStore:
         They start at `since_ns` or later, and come after `before` (start and trace id) in the list.
         """
         place = None if before is None else (before[0], _id_bytes(before[1]))
-        timeline = self._timelines[shelf] if order_id is None else self._of_order(order_id)
+        timeline = self._shelves[shelf] if order_id is None else self._of_order(order_id)
         return [
             self._traces[trace_id].summary(trace_id)
             for trace_id in timeline.newest(limit, before=place, since_ns=since_ns)
@@ -106,7 +105,7 @@ class TraceStore:
 
     def count(self, shelf: Shelf) -> int:
         """How many traces a shelf holds."""
-        return len(self._timelines[shelf])
+        return len(self._shelves[shelf])
 
     def summary(self, trace_id: str) -> TraceSummary | None:
         """What the list shows of one trace."""
@@ -120,34 +119,19 @@ class TraceStore:
 
     def newest_records(self, shelf: Shelf, limit: int) -> list[tuple[bytes, TraceRecord]]:
         """The newest traces of a shelf as they are stored."""
-        return [(trace_id, self._traces[trace_id]) for trace_id in self._timelines[shelf].newest(limit)]
+        return [(trace_id, self._traces[trace_id]) for trace_id in self._shelves[shelf].newest(limit)]
 
     def version(self, trace_id: str) -> str:
         """A text that changes when spans of a trace arrive, or links into it."""
         wanted = _id_bytes(trace_id)
         trace = self._traces.get(wanted)
-        return f"{len(trace.spans) if trace else 0}.{len(self._linkers.get(wanted, ()))}"
+        return f"{len(trace.spans) if trace else 0}.{len(self._linkers[wanted])}"
 
     def _of_order(self, order_id: str) -> Timeline:
         timeline = Timeline()
-        for trace_id in self._by_order.get(order_id, {}):
+        for trace_id in self._by_order[order_id]:
             timeline.add((self._traces[trace_id].start_ns, trace_id))
         return timeline
-
-    def _file(self, trace_id: bytes, trace: TraceRecord) -> None:
-        """Puts a trace where its start and its spans say it belongs."""
-        now: tuple[Place, frozenset[Shelf]] = ((trace.start_ns, trace_id), trace.shelves)
-        if now != trace.filed:
-            self._unfile(trace)
-            for shelf in now[1]:
-                self._timelines[shelf].add(now[0])
-            trace.filed = now
-
-    def _unfile(self, trace: TraceRecord) -> None:
-        if trace.filed is not None:
-            place, shelves = trace.filed
-            for shelf in shelves:
-                self._timelines[shelf].remove(place)
 
     def _add_span(self, span: otlp.Span, origin: Origin) -> bool:
         trace_id, span_id = span.trace_id, span.span_id
@@ -166,10 +150,10 @@ class TraceStore:
         self.byte_count += size
         self.span_count += 1
         for order_id in trace.add(span, encoded, origin, size):
-            self._by_order.setdefault(order_id, {})[trace_id] = None
+            self._by_order.add(order_id, trace_id)
         for link in span.links:
             if link.trace_id != trace_id and len(link.trace_id) == 16:
-                self._linkers.setdefault(link.trace_id, {})[(trace_id, span_id)] = None
+                self._linkers.add(link.trace_id, (trace_id, span_id))
         return True
 
     def _evict(self) -> None:
@@ -178,26 +162,17 @@ class TraceStore:
             self.span_count -= len(trace.spans)
             self.byte_count -= trace.size
             self.evicted_traces += 1
-            self._unfile(trace)
+            self._shelves.unfile(trace)
             for order_id in trace.order_ids:
-                _discard(self._by_order, order_id, trace_id)
+                self._by_order.discard(order_id, trace_id)
             for span_id, (_, encoded) in trace.spans.items():
                 for link in otlp.Span.FromString(encoded).links:
-                    _discard(self._linkers, link.trace_id, (trace_id, span_id))
+                    self._linkers.discard(link.trace_id, (trace_id, span_id))
 
 
 def _decode(stored: tuple[Origin, bytes]) -> Span:
     origin, encoded = stored
     return decode_span(otlp.Span.FromString(encoded), origin)
-
-
-def _discard(index: dict[K, dict[V, None]], key: K, value: V) -> None:
-    """Takes a value out of an index, and the key with its last value."""
-    values = index.get(key)
-    if values is not None:
-        values.pop(value, None)
-        if not values:
-            del index[key]
 
 
 def _id_bytes(text: str) -> bytes:

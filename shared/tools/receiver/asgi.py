@@ -13,16 +13,16 @@ from starlette.routing import Mount, Route
 from shared.tools.receiver import ingest, page
 from shared.tools.receiver.auth import RequireLocalName, RequireLogin
 from shared.tools.receiver.live import LiveStreams
-from shared.tools.receiver.logs import LogStore
-from shared.tools.receiver.metrics import MetricStore
-from shared.tools.receiver.settings import SinkSettings
-from shared.tools.receiver.store import TraceStore
+from shared.tools.receiver.log_store import LogStore
+from shared.tools.receiver.metric_store import MetricStore
+from shared.tools.receiver.receiver_settings import ReceiverSettings
+from shared.tools.receiver.trace_store import TraceStore
 from shared.tools.traces.model import span_to_json, tree
 
 _MOST_TRACES = 1_000
 
 
-def create_app(settings: SinkSettings) -> Starlette:
+def create_app(settings: ReceiverSettings) -> Starlette:
     """The app with stores of its own; nothing outlives it. `state.streams` are its open event streams."""
     traces = TraceStore(settings.max_spans, settings.max_trace_bytes)
     logs = LogStore(settings.max_logs, settings.max_log_bytes)

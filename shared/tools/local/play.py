@@ -1,34 +1,27 @@
-"""`orders scenarios`: plays every scenario on a stack of its own, and shows the traces that they leave."""
+"""Plays every scenario on a stack of its own, and shows the traces that they leave."""
 
 import time
 from collections.abc import Iterable
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
-from shared.tools.commands.options import examples
-from shared.tools.local.scenarios import SCENARIOS, Exhibit, Scenario, replay_of
+from shared.tools.local.scenario import Exhibit, Scenario, replay_of
+from shared.tools.local.scenarios import SCENARIOS
 from shared.tools.local.stack import Stack, StackError, running_stack
 from shared.tools.local.troubles import REPLY_TIMEOUT, Lab, Skipped
 from shared.tools.order_client import OrderClient
+from shared.tools.printable import printable
 from shared.tools.traces.model import AttributeValue
 from shared.tools.traces.readback import Trace, TraceReader
-from shared.tools.traces.waterfall import printable, waterfall
+from shared.tools.traces.waterfall import waterfall
 
-EXAMPLES = examples(
-    "orders scenarios # each once, then everything ends",
-    "orders scenarios --keep # and leave the trace page running",
-)
 TRACE_SECONDS = 20.0
+"""How long the trace of a scenario may take to show what it should."""
 
 
-def scenarios(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave it all running afterwards, until Ctrl-C.")] = False,
-) -> None:
-    """Play eight orders with real faults: killed workers, a locked database, a broker that is away. Show their traces."""
-    console = Console(highlight=False)
+def play_all(console: Console, *, keep: bool) -> None:
+    """Play every scenario, and with `keep` leave the stack running until Ctrl-C; raises StackError, BrokerError."""
     started = time.monotonic()
     with running_stack(
         lambda line: console.print(line, style="dim"),

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 
 @dataclass(frozen=True, slots=True)
-class SinkSettings:
+class ReceiverSettings:
     """Where to listen, who may write and read, and the bounds on memory (sizes in bytes)."""
 
     user: str
