@@ -10,7 +10,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
-from tests.browser.receiver import provider
+from tests.browser.embedded_receiver import provider
 
 MS = 1_000_000
 CHECK, REPLIES = "orders:inventory.check", "order-api.replies.{instance}"

@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.browser.chromium import FLAGS, chromium_path
+from tests.browser.embedded_receiver import AUTH, INGEST, PROTOBUF, SETTINGS, running, serving, spans_of
 from tests.browser.orders import OrderTrace, Services, services
-from tests.browser.receiver import AUTH, INGEST, PROTOBUF, SETTINGS, running, serving, spans_of
 
 SOON = 10_000
 """Milliseconds: a deadline for what should happen."""

@@ -1,10 +1,11 @@
-"""A telemetry backend that misbehaves as it is told: wrong statuses, slow answers, none at all."""
+"""A telemetry backend that misbehaves as it is told: wrong statuses, redirects, slow answers, none at all."""
 
 import contextlib
 import gzip
 import socket
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -29,6 +30,10 @@ class Behaviour:
     """Seconds before each answer."""
     hangs: bool = False
     """Whether it takes the connection and the request, and never answers."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What it answers beside its status, such as a Location."""
+    body: bytes | None = None
+    """What it answers in place of an OTLP response."""
 
 
 HEALTHY = Behaviour()
@@ -37,10 +42,16 @@ HEALTHY = Behaviour()
 class ScriptedBackend:
     """Takes traces over OTLP/HTTP on one port; its behaviour can change at any time, and it can go away and come back."""
 
-    def __init__(self, behaviour: Behaviour = HEALTHY) -> None:
+    def __init__(self, behaviour: Behaviour = HEALTHY, take: Callable[[list[Span]], None] | None = None) -> None:
         self.behaviour = behaviour
         self.spans: list[Span] = []
+        """What has arrived, unless it goes to `take`, for tests that could not keep it all."""
+        self.take = take or self.spans.extend
         self.requests = 0
+        self.paths: list[str] = []
+        """The path of each request, in order."""
+        self.received: list[Mapping[str, str]] = []
+        """The headers of each request, in order."""
         self._released = threading.Event()
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
@@ -108,6 +119,8 @@ def _handler(backend: ScriptedBackend, released: threading.Event) -> type[BaseHT
             body = self.rfile.read(int(self.headers["Content-Length"]))
             behaviour = backend.behaviour
             backend.requests += 1
+            backend.paths.append(self.path)
+            backend.received.append(dict(self.headers))
             if behaviour.hangs:
                 released.wait()
                 self.close_connection = True
@@ -121,13 +134,14 @@ def _handler(backend: ScriptedBackend, released: threading.Event) -> type[BaseHT
                 refused = ExportTracePartialSuccess(rejected_spans=len(spans), error_message="the disk is full")
                 answer = ExportTraceServiceResponse(partial_success=refused)
             elif behaviour.status == 200:
-                backend.spans += spans
-            self._answer(behaviour.status, answer.SerializeToString())
+                backend.take(spans)
+            self._answer(behaviour, answer.SerializeToString() if behaviour.body is None else behaviour.body)
 
-        def _answer(self, status: int, content: bytes) -> None:
+        def _answer(self, behaviour: Behaviour, content: bytes) -> None:
             with contextlib.suppress(OSError):
-                self.send_response(status)
-                self.send_header("Content-Type", "application/x-protobuf")
+                self.send_response(behaviour.status)
+                for name, value in {"Content-Type": "application/x-protobuf", **behaviour.headers}.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

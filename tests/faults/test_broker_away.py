@@ -154,12 +154,10 @@ def test_a_silent_broker_holds_an_answer_up_no_longer_than_the_reply_timeout(
             answer.headers["x-trace-id"], lambda found: "process order-api.replies.{instance}" in names(found)
         )
         (server,) = (span for span in spans if span.kind == "SERVER")
-        assert _deferrals(server) == ["broker_unavailable"]
-        assert all(span.parent_span_id == server.span_id for span in spans if span.name == SEND)
-        first_send = next(span for span in spans if span.name == SEND)
-        assert first_send.failed
-        assert [event.attributes["exception.type"] for event in first_send.events] == ["TimeoutError"]
-        assert first_send.attributes["error.type"] == "TimeoutError"
+        assert _deferrals(server) == [], "the check has a deadline of its own, and was on its way"
+        (send,) = (span for span in spans if span.name == SEND)
+        assert send.parent_span_id == server.span_id
+        assert send.end_ns > server.end_ns, "its confirm came after the answer"
 
 
 def test_an_order_that_is_stored_is_accepted_even_if_the_database_locks_while_the_broker_is_silent(

@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from shared.contract.messages import CHECK_TYPE, DECISION_TYPE, CheckInventory, InventoryDecision, Item
 from shared.tools.traces.model import Span, span_to_json
-from tests.system import Service, System, TestBroker, VirtualHost, new_id, running_system, stock_levels
+from tests.system import Service, System, TestBroker, VirtualHost, new_id, running_system
 from tests.waiting import eventually
 
 PROCESS = "process orders:inventory.check"
@@ -225,43 +225,6 @@ async def test_poison_that_waits_for_the_worker_is_a_dead_letter_as_soon_as_it_s
 
     eventually(lambda: virtual_host.queues()["inventory.check"] == 0, within=30, what="an empty queue")
     eventually(lambda: virtual_host.queues()["inventory.check.dead"] == 20, within=30, what="twenty dead letters")
-
-
-class NotUtf8(str):
-    """Text that goes on the wire as bytes which are no UTF-8, although AMQP demands it of its short strings."""
-
-    def encode(self, *_: str) -> bytes:
-        return b"\xff\xfe\x80"
-
-
-@pytest.mark.parametrize("place", ["correlation_id", "a header's name"])
-async def test_a_message_that_the_client_library_cannot_read_is_given_up_and_orders_are_taken_again(
-    system: System, virtual_host: VirtualHost, place: str
-) -> None:
-    """RabbitMQ passes on what it does not look at. Decoding fails below our code, which costs the worker its connection.
-
-    The broker hands the message out again, on each new connection, until its delivery limit makes it a dead letter.
-    """
-    worker = system.start_worker().wait_until_ready()
-    api = system.start_api(REPLY_TIMEOUT="1")
-    api.service.wait_until_ready()
-    unreadable = aio_pika.Message(b"{}", type=CHECK_TYPE)
-    if place == "correlation_id":
-        unreadable.correlation_id = NotUtf8("?")
-    else:
-        unreadable.headers = {NotUtf8("?"): 1}
-
-    async with _channel(virtual_host) as channel:
-        await (await channel.get_exchange("orders")).publish(unreadable, "inventory.check")
-    eventually(lambda: virtual_host.queues()["inventory.check.dead"] == 1, within=60, what="the dead letter")
-    worker.wait_until_ready()
-    answers = [api.submit({"widget": 1}) for _ in range(5)]
-    outcomes = [api.wait_for_outcome(answer.json()["order_id"], within=60) for answer in answers]
-
-    assert {answer.status_code for answer in answers} <= {201, 202}
-    assert {order["status"] for order in outcomes} == {"success"}
-    assert stock_levels(worker)["widget"] == 1_000_000 - 5
-    assert worker.exit_status is None
 
 
 @asynccontextmanager

@@ -19,8 +19,8 @@ from tests.receiver import names
 from tests.system import Api, Service, System, TestBroker, VirtualHost, new_id, running_system, stock_levels
 from tests.waiting import eventually
 
-CHANNELS = {"order-api": [3], "inventory-worker": [2]}
-"""Of each service's one connection: one channel that publishes, and one for each queue that is consumed."""
+CHANNELS = {"order-api": [1, 2], "inventory-worker": [1, 1]}
+"""Of each service's two connections: one with a channel that publishes, one with a channel for each queue that is consumed."""
 
 
 @pytest.fixture
@@ -172,13 +172,12 @@ def test_a_queue_that_is_deleted_under_its_consumer_is_declared_and_consumed_aga
     does not listen for that waits for ever."""
     api, worker = _start_both(system)
     consumer = "inventory-worker" if queue == INVENTORY_CHECK else "order-api"
-    before = eventually(lambda: _connections(virtual_host).get(consumer), what="the connection of the consumer")
+    before = eventually(lambda: _consuming(virtual_host, consumer), what="the connection of the consumer")
 
     virtual_host.api.delete(f"/queues/{virtual_host.name}/{queue}").raise_for_status()
 
     def is_replaced() -> bool:
-        now = _connections(virtual_host).get(consumer)
-        return now is not None and before is not None and now[-1]["name"] != before[0]["name"]
+        return bool(_consuming(virtual_host, consumer) - before)
 
     eventually(is_replaced, within=30, what="a new connection of the consumer")
     _assert_recovered(system, virtual_host, api, worker)
@@ -193,9 +192,8 @@ def test_the_exclusive_reply_queue_can_go_only_with_its_connection(system: Syste
     (own,) = _own_reply_queues(virtual_host)
 
     refused = virtual_host.api.delete(f"/queues/{virtual_host.name}/{own}")
-    of_api = eventually(lambda: _connections(virtual_host).get("order-api"), what="the API's connection")
-    assert of_api is not None
-    virtual_host.api.delete(f"/connections/{quote(of_api[0]['name'])}").raise_for_status()
+    (of_api,) = eventually(lambda: _consuming(virtual_host, "order-api"), what="the API's connection")
+    virtual_host.api.delete(f"/connections/{quote(of_api)}").raise_for_status()
 
     assert refused.is_client_error
     eventually(lambda: own not in (now := _own_reply_queues(virtual_host)) and now, what="another reply queue")
@@ -224,7 +222,7 @@ def test_many_lost_connections_leave_one_of_each_service(
 
 
 def _assert_recovered(system: System, virtual_host: VirtualHost, api: Api, worker: Service) -> None:
-    """Both are ready, an order goes through, nobody waits, and each has one connection with its channels and consumers."""
+    """Both are ready, an order goes through, nobody waits, and each has its two connections with their channels and consumers."""
     for service in (api.service, worker):
         service.wait_until_ready()
     assert api.wait_for_outcome(api.submit({"widget": 1}).json()["order_id"], within=60)["status"] == "success"
@@ -232,9 +230,9 @@ def _assert_recovered(system: System, virtual_host: VirtualHost, api: Api, worke
 
     def channels() -> dict[str, list[int]]:
         found = _connections(virtual_host)
-        return {service: [connection["channels"] for connection in found[service]] for service in found}
+        return {service: sorted(connection["channels"] for connection in found[service]) for service in found}
 
-    eventually(lambda: channels() == CHANNELS, within=30, what="one connection of each service, with its channels")
+    eventually(lambda: channels() == CHANNELS, within=30, what="two connections of each service, with their channels")
 
 
 def _connections(virtual_host: VirtualHost) -> dict[str, list[dict[str, Any]]]:
@@ -245,6 +243,15 @@ def _connections(virtual_host: VirtualHost) -> dict[str, list[dict[str, Any]]]:
             service = connection["client_properties"]["connection_name"].split()[0]
             found[service].append(connection)
     return found
+
+
+def _consuming(virtual_host: VirtualHost, service: str) -> set[str]:
+    """Give the names of a service's open connections that consume."""
+    return {
+        connection["name"]
+        for connection in _connections(virtual_host).get(service, ())
+        if connection["client_properties"]["connection_name"].endswith("consumes")
+    }
 
 
 def _own_reply_queues(virtual_host: VirtualHost) -> set[str]:

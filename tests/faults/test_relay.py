@@ -5,15 +5,14 @@ import secrets
 import signal
 import sqlite3
 import time
-from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from itertools import pairwise
+from contextlib import closing, contextmanager
 
 import httpx
-import pytest
 
 from shared.tools.traces.model import Span
+from tests.faults.proxied_broker import proxied
 from tests.receiver import names
 from tests.system import System, VirtualHost, new_id, order_body, stock_levels
 from tests.waiting import eventually
@@ -101,75 +100,108 @@ def test_a_reply_to_an_instance_that_is_gone_completes_the_order_through_another
     assert _links(by_name[PROCESS_SHARED])["late_reply_to"] == by_name[SEND].parent_span_id
 
 
-async def test_instances_that_share_a_database_never_ask_for_one_order_at_the_same_time(
-    system: System, database_url: str
+async def test_of_300_checks_that_could_not_be_sent_two_instances_on_one_database_send_each_once(
+    system: System, virtual_host: VirtualHost, database_url: str
 ) -> None:
-    """Two API processes on one database stand still (SIGSTOP) until every order is due, and then go on in the same moment:
-    both look for unanswered orders at once."""
-    pause = 5.0  # seconds from an order to the second question for it, with so short a reply timeout
-    apis = [system.start_api(REPLY_TIMEOUT="0.5", DATABASE_URL=database_url) for _ in range(2)]
-    for api in apis:
-        api.service.wait_until_ready()
-    orders = [new_id() for _ in range(300)]
-    async with httpx.AsyncClient(timeout=60, trust_env=False, limits=httpx.Limits(max_connections=None)) as client:
-        answers = await asyncio.gather(
-            *(
-                client.post(f"{apis[n % 2].service.url}/orders", json=order_body({"widget": 1}, order_id))
-                for n, order_id in enumerate(orders)
-            )
-        )
-    last = time.time()
-    assert {answer.status_code for answer in answers} == {202}
-    with ExitStack() as stopped:
+    """No connection to the broker comes about while two APIs take 300 orders. Then both connect in the same moment, and both
+    look for what is to be sent."""
+    with proxied(virtual_host.amqp_url) as way:
+        apis = [system.start_api(AMQP_URL=way.amqp_url, DATABASE_URL=database_url) for _ in range(2)]
         for api in apis:
-            stopped.enter_context(api.service.paused())
-        await asyncio.sleep(max(0.0, last + pause - time.time()))
-    traces = {answer.headers["x-trace-id"] for answer in answers}
+            api.service.wait_until_ready()
+        way.refuse()
+        way.cut()
+        for api in apis:
+            eventually(lambda api=api: not api.service.is_ready(), what="the notice of the cut")  # type: ignore[misc]
+        orders = [new_id() for _ in range(300)]
+        async with httpx.AsyncClient(timeout=60, trust_env=False, limits=httpx.Limits(max_connections=None)) as client:
+            answers = await asyncio.gather(
+                *(
+                    client.post(f"{apis[n % 2].service.url}/orders", json=order_body({"widget": 1}, order_id))
+                    for n, order_id in enumerate(orders)
+                )
+            )
+        assert {answer.status_code for answer in answers} == {202}
 
-    def questions() -> dict[str, list[Span]] | None:
-        found: dict[str, list[Span]] = defaultdict(list)
-        for span in system.receiver.spans():
-            if span.name == SEND and span.trace_id in traces:
-                found[span.trace_id].append(span)
-        return found if len(found) == len(orders) and min(map(len, found.values())) >= 2 else None
+        way.accept()
+        worker = await asyncio.to_thread(system.start_worker().wait_until_ready)
+        outcomes = {str(apis[0].wait_for_outcome(order_id, within=60)["status"]) for order_id in orders}
 
-    asked = eventually(questions, within=30, what="a second question for every order")
-    worker = system.start_worker().wait_until_ready()
-    outcomes = {str(apis[0].wait_for_outcome(order_id, within=60)["status"]) for order_id in orders}
-
-    assert outcomes == {"success"}
-    assert stock_levels(worker)["widget"] == 1_000_000 - len(orders)
-    asked = questions() or {}
-    by_instance = {str(span.resource["service.instance.id"]) for spans in asked.values() for span in spans[1:]}
-    assert len(by_instance) == 2, "both took their part"
-    for spans in asked.values():
-        # One that was not confirmed in time is asked again sooner than that, but not before its deadline has passed.
-        _, *again = sorted(span.start_ns for span in spans if not span.failed)
-        assert all(later - earlier > pause / 2 * 1e9 for earlier, later in pairwise(again)), again
-        assert len({span.parent_span_id for span in spans}) == 1, "every question is a child of the one request"
+        assert outcomes == {"success"}
+        assert stock_levels(worker)["widget"] == 1_000_000 - len(orders)
+        sends = eventually(lambda: _sends(system, answers, 1), what="every send span")
+        assert {len(spans) for spans in sends.values()} == {1}
+        for service in (*(api.service for api in apis), worker):
+            service.end()
 
 
-def test_the_pauses_between_two_questions_grow_up_to_a_minute(system: System) -> None:
-    """Nobody answers: there is no worker. The test moves the time of the next question to now, so as not to wait for it."""
+def test_a_confirmed_check_that_was_lost_is_sent_again_once_a_later_one_has_been_replied_to(
+    system: System, virtual_host: VirtualHost
+) -> None:
+    """A queue is purged by hand with ten checks in it. Their age brings none of them back, the reply to an order that is
+    placed after them does."""
     api = system.start_api(REPLY_TIMEOUT="0.1")
     api.service.wait_until_ready()
-    api.submit({"widget": 1})
-    pauses: list[float] = []
+    lost = [api.submit({"widget": 1}) for _ in range(10)]
+    with _orders(system) as database:
+        eventually(lambda: _count(database, "published_at IS NOT NULL") == 10, what="the notes that they are confirmed")
+        virtual_host.api.delete(f"/queues/{virtual_host.name}/inventory.check/contents").raise_for_status()
+        database.execute("UPDATE orders SET ask_at = 1, published_at = published_at - 60")
+        # Claimed as the probe, one of them would be the evidence itself.
+        eventually(lambda: _count(database, "ask_at > 1") == 1, what="the probe")
+    virtual_host.api.delete(f"/queues/{virtual_host.name}/inventory.check/contents").raise_for_status()
 
+    worker = system.start_worker().wait_until_ready()
+    later = api.submit({"widget": 1})
+
+    for answer in (later, *lost):
+        assert api.wait_for_outcome(str(answer.json()["order_id"]), within=90)["status"] == "success"
+    assert stock_levels(worker)["widget"] == 1_000_000 - 11
+    sends = eventually(lambda: _sends(system, lost, 2), what="every send span")
+    assert max(map(len, sends.values())) <= 3
+    for spans in sends.values():
+        assert len({span.parent_span_id for span in spans}) == 1, "every check is a child of the one request"
+
+
+def test_where_nothing_later_is_under_way_one_check_is_sent_as_a_probe_and_its_reply_brings_back_the_rest(
+    system: System, virtual_host: VirtualHost
+) -> None:
+    """As above, but nobody places an order any more."""
+    api = system.start_api(REPLY_TIMEOUT="0.1")
+    api.service.wait_until_ready()
+    lost = [api.submit({"widget": 1}) for _ in range(10)]
+    with _orders(system) as database:
+        eventually(lambda: _count(database, "published_at IS NOT NULL") == 10, what="the notes that they are confirmed")
+        virtual_host.api.delete(f"/queues/{virtual_host.name}/inventory.check/contents").raise_for_status()
+        database.execute("UPDATE orders SET ask_at = 1, published_at = published_at - 60")
+
+    worker = system.start_worker().wait_until_ready()
+
+    outcomes = {api.wait_for_outcome(str(answer.json()["order_id"]), within=90)["status"] for answer in lost}
+    assert outcomes == {"success"}
+    assert stock_levels(worker)["widget"] == 1_000_000 - 10
+    sends = eventually(lambda: _sends(system, lost, 2), what="every send span")
+    assert {len(spans) for spans in sends.values()} == {2}
+
+
+def _sends(system: System, answers: Sequence[httpx.Response], count: int) -> dict[str, list[Span]] | None:
+    """Give the send spans of the orders' checks by trace, once each order has so many."""
+    found: dict[str, list[Span]] = {answer.headers["x-trace-id"]: [] for answer in answers}
+    for span in system.receiver.spans():
+        if span.name == SEND and span.trace_id in found:
+            found[span.trace_id].append(span)
+    return found if min(map(len, found.values())) >= count else None
+
+
+@contextmanager
+def _orders(system: System) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(system.directory / "orders.db", isolation_level=None, timeout=10)) as database:
+        yield database
 
-        def next_question() -> tuple[float, float]:
-            found: tuple[float, float] = database.execute("SELECT ask_at, ask_delay FROM orders").fetchone()
-            return found
 
-        _, first_pause = next_question()
-        for _ in range(6):
-            database.execute("UPDATE orders SET ask_at = 1")
-            eventually(lambda: next_question()[0] > 1, what="the next question")
-            pauses.append(round(next_question()[0] - time.time()))
-
-    assert first_pause == 5
-    assert pauses == pytest.approx([5, 10, 20, 40, 60, 60], abs=2)
+def _count(database: sqlite3.Connection, condition: str) -> int:
+    found: tuple[int] = database.execute(f"SELECT count(*) FROM orders WHERE {condition}").fetchone()
+    return found[0]
 
 
 def _links(span: Span) -> dict[object, str]:

@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from order_api.orders import ReplyKind
+from order_api.replies import ReplyKind
 from shared.contract.messages import DECISION_TYPE, InventoryDecision, OrderStatus
 from shared.contract.topology import REPLY_QUEUE_PREFIX, SHARED_REPLIES
 from shared.tools.traces.model import Span

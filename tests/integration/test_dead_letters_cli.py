@@ -11,9 +11,10 @@ from typing import Any
 import aio_pika
 
 from shared.contract.messages import CHECK_TYPE, DECISION_TYPE, InventoryDecision, OrderStatus
-from shared.tools import dead_letters
-from shared.tools.dead_letters import DeadLetter
+from shared.tools.dead_letters import work
+from shared.tools.dead_letters.letter import DeadLetter
 from shared.tools.traces.model import Span
+from tests.dead_letters import letter, put
 from tests.receiver import names
 from tests.system import System, VirtualHost, new_id, stock_levels
 from tests.waiting import eventually
@@ -53,14 +54,13 @@ def test_a_dead_letter_is_listed_and_shown_and_stays_until_it_is_dropped(
     (letter,) = [asyncio.run(_find(virtual_host))[0] for _ in range(25)][-1:]
     (listed,) = _orders(virtual_host, "list")
     shown = _orders(virtual_host, "show", listed["id"][:8])
-    nothing = _orders(virtual_host, "drop", "no-such-id")
     (dropped,) = _orders(virtual_host, "drop", listed["id"])
 
     assert letter.id == listed["id"] == shown["id"] == dropped["id"]
     assert (listed["order_id"], listed["reason"], listed["origin"]) == ("ORDER-X", "malformed", "inventory.check")
     assert (listed["attempts"], len(listed["trace_id"])) == (1, 32)
     assert shown["body"] == "\\xffnot json"
-    assert nothing == _orders(virtual_host, "list") == []
+    assert _orders(virtual_host, "list") == []
 
 
 def test_a_replay_is_a_new_trace_linked_to_the_old_and_takes_stock_once(
@@ -89,6 +89,17 @@ def test_a_replay_is_a_new_trace_linked_to_the_old_and_takes_stock_once(
     root = next(span for span in spans if span.parent_span_id is None)
     assert (root.name, root.service) == ("replay inventory.check.dead", "orders-cli")
     assert [link.trace_id for link in root.links] == [DIED_IN[3:35]]
+
+
+def test_a_replay_of_what_died_in_a_trace_that_was_not_sampled_is_traced(
+    system: System, virtual_host: VirtualHost
+) -> None:
+    put(virtual_host, [letter(message_id="3f", headers={"x-previous-attempt": f"{DIED_IN[:-2]}00"})])
+
+    _orders(virtual_host, "replay", "3f", OPENOBSERVE_URL=system.receiver.url)
+
+    (root,) = [span for span in system.receiver.spans() if span.name == "replay inventory.check.dead"]
+    assert [(link.trace_id, link.attributes["link.reason"]) for link in root.links] == [(DIED_IN[3:35], "replay_of")]
 
 
 def test_without_ids_nothing_is_replayed_or_dropped(system: System, virtual_host: VirtualHost) -> None:
@@ -141,4 +152,6 @@ def _processed_replay(system: System) -> Span | None:
 
 
 async def _find(host: VirtualHost) -> list[DeadLetter]:
-    return await dead_letters.find(host.amqp_url, 10)
+    found: list[DeadLetter] = []
+    await work.look(host.amqp_url, 10, found.append)
+    return found

@@ -1,14 +1,19 @@
-"""Starting and ending: with no backend, with one that is down, with wrong settings, and on SIGTERM under load."""
+"""Starting and ending: with no backend, with one that is down, with wrong settings, on a taken port, on SIGTERM under load."""
 
+import http.client
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from shared.tools.local.ports import claim_port, port_of
-from tests.system import System, new_id, stock_levels
+from shared.tools.local.ports import LOOPBACK, claim_port, port_of
+from tests.system import Api, System, new_id, stock_levels
 from tests.waiting import eventually
 
 
@@ -88,6 +93,66 @@ def test_sigterm_under_load_finishes_what_was_accepted(system: System) -> None:
     eventually(
         lambda: stock_levels(again)["widget"] == 1_000_000 - len(answered), within=30, what="every order's stock"
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "port_name"), [("order_api", "ORDER_API_PORT"), ("inventory_worker", "INVENTORY_WORKER_PORT")]
+)
+def test_a_taken_port_ends_the_start_with_one_sentence_before_anything_is_touched(
+    module: str, port_name: str, tmp_path: Path
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as other:
+        port = str(other.getsockname()[1])
+        environment = {port_name: port, "DATABASE_URL": f"sqlite:///{tmp_path}/never.db"}
+
+        done = subprocess.run(
+            [sys.executable, "-m", module], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert port in line
+    assert "already in use" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_is_not_ours_ends_the_start_with_one_sentence() -> None:
+    environment = {"ORDER_API_HOST": "192.0.2.1"}  # of a network that is nobody's (RFC 5737)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "order_api"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "192.0.2.1" in line
+
+
+def test_a_service_on_localhost_answers_on_each_of_its_addresses(system: System) -> None:
+    service = system.start_worker(INVENTORY_WORKER_HOST="localhost").wait_until_ready()
+    port = int(service.url.rsplit(":", 1)[1])
+    addresses = {found[4][0] for found in socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM)}
+
+    for address in addresses:
+        with socket.create_connection((str(address), port), timeout=30) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert service.end() == 0
+
+
+def test_an_idle_connection_is_kept_longer_than_the_60_s_of_usual_proxies(api: Api) -> None:
+    connection = http.client.HTTPConnection(urlsplit(api.service.url).netloc, timeout=61)
+    with closing(connection):
+        connection.request("GET", "/health")
+        assert connection.getresponse().read() == b'{"status":"healthy"}'
+        kept = connection.sock
+
+        with pytest.raises(TimeoutError):
+            kept.recv(1)  # where it is closed, this gives b"" at once
+
+        connection.request("GET", "/health")
+        assert connection.getresponse().read() == b'{"status":"healthy"}'
+        assert connection.sock is kept
 
 
 @pytest.mark.parametrize(

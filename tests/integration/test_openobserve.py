@@ -13,7 +13,7 @@ import pytest
 
 from shared.tools.openobserve.alert import alert
 from shared.tools.openobserve.dashboard import FAILED_SPANS, PANELS
-from tests.browser.receiver import running as embedded_receiver
+from tests.browser.embedded_receiver import running as embedded_receiver
 from tests.openobserve import PASSWORD, USER, openobserve
 from tests.openobserve_store import OpenObserveStandIn
 from tests.system import System, new_id
@@ -165,16 +165,16 @@ def test_each_failure_is_one_sentence_and_exit_code_1(backend: OpenObserveStandI
     order_id = api.submit({"widget": 1}, new_id()).json()["order_id"]
     nobody, setup, trace = "http://127.0.0.1:1", ("observe", "setup", "--wait", "0.2"), ("trace", order_id)
     at_api = {"ORDER_API_URL": api.service.url}
-    with embedded_receiver() as sink:
+    with embedded_receiver() as embedded:
         failures = {
             "refuses the user or password": [
                 _orders(backend.url, *setup, OPENOBSERVE_PASSWORD="wrong"),
                 _orders(backend.url, *trace, OPENOBSERVE_PASSWORD="wrong", **at_api),
-                _orders(sink, *trace, OPENOBSERVE_PASSWORD="wrong", **at_api),
+                _orders(embedded, *trace, OPENOBSERVE_PASSWORD="wrong", **at_api),
             ],
             "is not OpenObserve": [_orders(api.service.url, *setup), _orders(api.service.url, *trace, **at_api)],
             f"There is no OpenObserve at {nobody}": [_orders(nobody, *setup), _orders(nobody, *trace, **at_api)],
-            "is the embedded receiver": [_orders(sink, *setup)],
+            "is the embedded receiver": [_orders(embedded, *setup)],
             "is not an address": [_orders("http://[::1", *setup)],
             "Say where OpenObserve is": [_orders("", *setup)],
         }

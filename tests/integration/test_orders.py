@@ -16,6 +16,7 @@ def test_an_order_in_stock_is_decided_in_the_answer(api: Api) -> None:
     answer = api.submit({"widget": 2}, order_id)
 
     assert answer.status_code == 201
+    assert answer.headers["location"] == f"/orders/{order_id}"
     order = answer.json()
     assert (order["order_id"], order["status"], order["reason"]) == (order_id, "success", None)
     assert order["items"] == [{"sku": "widget", "quantity": 2}]
@@ -59,6 +60,15 @@ def test_the_same_sku_twice_counts_as_its_sum(api: Api, shared_worker: Service) 
 
     assert order["status"] == "out_of_stock"
     assert order["items"] == [{"sku": "gadget", "quantity": left + 1}]
+
+
+def test_the_most_of_one_sku_may_come_in_several_lines(api: Api) -> None:
+    lines = [{"sku": "gadget", "quantity": 999_999}, {"sku": "widget", "quantity": 1}, {"sku": "gadget", "quantity": 1}]
+
+    order = api.http.post("/orders", json={"items": lines}).json()
+
+    assert order["status"] == "out_of_stock"
+    assert order["items"] == [{"sku": "gadget", "quantity": 1_000_000}, {"sku": "widget", "quantity": 1}]
 
 
 def test_an_unknown_sku_is_an_error_that_names_it(api: Api) -> None:
@@ -141,6 +151,7 @@ def test_the_tutorials_call_answers_as_it_always_did(api: Api) -> None:
         ({"items": [{"sku": "widget", "quantity": 1}], "order_id": "x" * 65}, "order_id"),
         ({"items": [{"sku": "widget", "quantity": 1}], "discount": 5}, "discount"),
         ({"items": [{"sku": "widget", "quantity": 1}], "customer": {"id": "c", "email": "no"}}, "email"),
+        ({"items": [{"sku": "widget", "quantity": 1_000_000}, {"sku": "widget", "quantity": 1}]}, "items"),
     ],
 )
 def test_input_out_of_bounds_is_refused_with_the_field_at_fault(api: Api, body: dict[str, object], field: str) -> None:
@@ -160,6 +171,27 @@ def test_a_body_that_is_no_order_is_refused(api: Api, content: bytes) -> None:
 
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_head_answers_as_get_without_the_body(api: Api, shared_worker: Service) -> None:
+    order_id = api.submit({"widget": 1}).json()["order_id"]
+
+    for service, path in [
+        (api.service, f"/orders/{order_id}"),
+        (api.service, "/orders/no-such-order"),
+        (api.service, "/health"),
+        (api.service, "/ready"),
+        (api.service, "/openapi.json"),
+        (shared_worker, "/inventory/gadget"),
+        (shared_worker, "/health"),
+    ]:
+        with httpx.Client(base_url=service.url, timeout=30, trust_env=False) as client:
+            head = client.head(path)
+            get = client.get(path)  # on the same connection, which a body that is sent after all would garble
+
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        assert head.headers["content-length"] == get.headers["content-length"] == str(len(get.content))
+        assert head.headers["content-type"] == get.headers["content-type"]
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])

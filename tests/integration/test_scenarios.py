@@ -19,15 +19,21 @@ EXPECTED = {
     "Duplicate": ["→ 200 success", "↪ duplicate_of → trace "],
     "Late reply": ["→ 202 pending", "↪ late_reply_to → POST /orders", "delivery.reply late, order.status success"],
     "Redelivery after a kill": ["delivery.attempt 2, delivery.redelivered true, delivery.outcome ack"],
-    "Retry after a locked database": [
+    "Database away": [
         "database is locked",
+        "↪ reply → ",
+        "delivery.attempt 1, delivery.redelivered false, delivery.outcome ack",
+    ],
+    "Retry of a check that fails while others succeed": [
+        "POST /orders BESIDE: 1 x widget → 201 success",
+        "this stock is not to be touched",
         "↪ previous_attempt → process orders:inventory.check",
-        "delivery.attempt 1, delivery.outcome retry, error.type store_unavailable",
+        "delivery.attempt 1, delivery.outcome retry, error.type write_failed",
         "delivery.attempt 2, delivery.outcome ack",
     ],
     "Poison to dead letter, and its replay": [
         "send inventory.check.dead",
-        "delivery.attempt 17, delivery.outcome dead_letter, error.type too_many_attempts",
+        "delivery.attempt 10, delivery.outcome dead_letter, error.type too_many_attempts",
         "replay inventory.check.dead",
         "↪ replay_of → process orders:inventory.check",
         "delivery.attempt 1, delivery.outcome ack, order.status success",

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from inventory_worker import stock_store
+from inventory_worker import stock_table
 from inventory_worker.stock_store import Reservation, SqlStockStore
 from shared.contract.messages import CheckInventory, Item, OrderStatus
 from shared.storage.database import Database
@@ -18,8 +18,11 @@ INITIAL = {"widget": 1000, "gadget": 3}
 
 @asynccontextmanager
 async def _opened(url: str) -> AsyncIterator[SqlStockStore]:
-    fill = partial(stock_store.put_initial_stock, initial=INITIAL)
-    async with Database(url, stock_store.metadata, fill).open() as database, SqlStockStore(database).running() as store:
+    fill = partial(stock_table.put_initial_stock, initial=INITIAL)
+    async with (
+        Database(url, stock_table.MIGRATIONS, fill).open() as database,
+        SqlStockStore(database).running() as store,
+    ):
         yield store
 
 
@@ -46,8 +49,8 @@ async def test_stock_is_taken_for_all_items_or_for_none(store: SqlStockStore) ->
     refused = await store.reserve(_check({"widget": 5, "gadget": 4}))
     taken = await store.reserve(_check({"widget": 5, "gadget": 3}))
 
-    assert (refused.verdict.status, refused.verdict.reason) == (OrderStatus.OUT_OF_STOCK, "insufficient_stock: gadget")
-    assert taken.verdict.status is OrderStatus.SUCCESS
+    assert (refused.ruling.status, refused.ruling.reason) == (OrderStatus.OUT_OF_STOCK, "insufficient_stock: gadget")
+    assert taken.ruling.status is OrderStatus.SUCCESS
     assert await store.levels() == {"gadget": 0, "widget": 995}
 
 
@@ -55,11 +58,37 @@ async def test_a_repeat_gets_the_recorded_decision_and_the_span_that_took_it(sto
     order_id = new_id()
     first = await store.reserve(_check({"widget": 5}, order_id, "first"))
 
-    repeat = await store.reserve(_check({"widget": 7, "gadget": 1}, order_id, "second"))
+    repeat = await store.reserve(_check({"widget": 5}, order_id, "second"))
 
     assert (first.is_new, repeat.is_new) == (True, False)
-    assert (repeat.verdict, repeat.traceparent) == (first.verdict, "first")
+    assert (repeat.ruling, repeat.traceparent) == (first.ruling, "first")
     assert await store.levels() == {"gadget": 3, "widget": 995}
+
+
+async def test_a_known_order_with_other_items_is_a_conflict_that_takes_and_changes_nothing(
+    store: SqlStockStore,
+) -> None:
+    order_id = new_id()
+    first = await store.reserve(_check({"widget": 5, "gadget": 1}, order_id, "first"))
+
+    others = [{"widget": 5}, {"widget": 5, "gadget": 2}, {"widget": 5, "gadget": 1, "gizmo": 1}]
+    conflicts = [await store.reserve(_check(items, order_id, "second")) for items in others]
+    turned = await store.reserve(_check({"gadget": 1, "widget": 5}, order_id, "third"))
+
+    assert {(each.ruling.status, each.ruling.reason) for each in conflicts} == {(OrderStatus.ERROR, "conflict")}
+    assert {(each.is_new, each.traceparent) for each in conflicts} == {(False, "first")}
+    assert turned.ruling == first.ruling == await store.find_ruling(order_id)
+    assert await store.levels() == {"gadget": 2, "widget": 995}
+
+
+async def test_of_two_checks_for_one_order_in_one_batch_the_first_decides(store: SqlStockStore) -> None:
+    order_id = new_id()
+
+    decisions = await asyncio.gather(*(store.reserve(_check({"widget": n}, order_id)) for n in (1, 2, 1)))
+
+    assert [decision.is_new for decision in decisions] == [True, False, False]
+    assert [decision.ruling.reason for decision in decisions] == [None, "conflict", None]
+    assert await store.levels() == {"gadget": 3, "widget": 999}
 
 
 async def test_a_refusal_is_recorded_too_and_stands_after_restocking(store: SqlStockStore) -> None:
@@ -69,14 +98,14 @@ async def test_a_refusal_is_recorded_too_and_stands_after_restocking(store: SqlS
 
     repeat = await store.reserve(_check({"gadget": 4}, order_id))
 
-    assert repeat.verdict.status is OrderStatus.OUT_OF_STOCK
+    assert repeat.ruling.status is OrderStatus.OUT_OF_STOCK
     assert (await store.levels())["gadget"] == 100
 
 
 async def test_concurrent_orders_never_take_more_than_there_is(store: SqlStockStore) -> None:
     decisions = await asyncio.gather(*(store.reserve(_check({"gadget": 1})) for _ in range(50)))
 
-    assert sum(decision.verdict.status is OrderStatus.SUCCESS for decision in decisions) == 3
+    assert sum(decision.ruling.status is OrderStatus.SUCCESS for decision in decisions) == 3
     assert (await store.levels())["gadget"] == 0
 
 
@@ -89,7 +118,7 @@ async def test_two_workers_on_one_database_take_each_orders_stock_once(database_
         decisions = await asyncio.gather(*(store.reserve(order) for order in [*orders, *unknown] for store in stores))
 
         assert sum(decision.is_new for decision in decisions) == 120
-        taken = sum(d.is_new and d.verdict.status is OrderStatus.SUCCESS for d in decisions)
+        taken = sum(d.is_new and d.ruling.status is OrderStatus.SUCCESS for d in decisions)
         assert (await stores[0].levels())["widget"] == 1000 - taken
         assert (await stores[0].levels())["gadget"] == 0
 
@@ -99,4 +128,4 @@ async def test_a_level_never_goes_below_zero_even_past_the_rules(store: SqlStock
 
     decision = await store.reserve(_check({"widget": 1}))
 
-    assert decision.verdict.status is OrderStatus.OUT_OF_STOCK
+    assert decision.ruling.status is OrderStatus.OUT_OF_STOCK

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from shared.contract import envelope
 from shared.contract.errors import TracedOrdersError
 from shared.contract.topology import SHARED_REPLIES
-from shared.rabbit import broker
-from shared.rabbit.broker import Broker, Session
+from shared.rabbit.connection import Connection
+from shared.rabbit.publisher import Publisher
 from tests.scale.cluster import private_cluster
 from tests.torture.run import DECLARED_SECONDS
 
@@ -20,11 +21,11 @@ PUBLISHERS = 10
 FAILOVER_SECONDS = 20.0
 
 
-class Publisher:
+class Client:
     """A client of the cluster that publishes all the time, and knows when it last succeeded."""
 
-    def __init__(self, to: Broker) -> None:
-        self._broker = to
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
         self.confirmed = 0.0
 
     @asynccontextmanager
@@ -40,7 +41,9 @@ class Publisher:
     async def _publish(self) -> None:
         while True:
             with contextlib.suppress(TracedOrdersError):
-                await self._broker.publish("", SHARED_REPLIES, broker.message(b"", type="test", correlation_id=None))
+                await self._publisher.publish(
+                    "", SHARED_REPLIES, envelope.message(b"", type="test", correlation_id=None)
+                )
                 self.confirmed = time.monotonic()
             await asyncio.sleep(0.02)
 
@@ -54,29 +57,27 @@ async def test_who_reconnects_before_a_queue_has_a_new_leader_publishes_to_it_so
     """
     with private_cluster(tmp_path) as cluster:
         urls = [cluster.nodes[name].amqp_url for name in ("second", "third", "first")]
-        publishers: list[Publisher] = []
+        clients: list[Client] = []
         async with AsyncExitStack() as stack:
-            for set_up in (Session.declare_topology, *[_nothing] * PUBLISHERS):
-                connection = Broker(urls, "publisher")
-                await stack.enter_async_context(connection.running(set_up))
-                await connection.connected.wait()
-                publishers.append(Publisher(connection))
-                await stack.enter_async_context(publishers[-1].running())
-            await _all_confirmed(publishers, since=time.monotonic() + DECLARED_SECONDS)
+            for number in range(PUBLISHERS + 1):
+                connection = Connection(urls, "publisher")
+                publisher = Publisher(connection)
+                # All but the first set nothing up, so that publishing begins as early as can be.
+                await stack.enter_async_context(connection.running(publisher.open if number else publisher.set_up))
+                await connection.is_up.wait()
+                clients.append(Client(publisher))
+                await stack.enter_async_context(clients[-1].running())
+            await _all_confirmed(clients, since=time.monotonic() + DECLARED_SECONDS)
             await asyncio.to_thread(cluster.wait_until_whole, [SHARED_REPLIES])
             assert cluster.membership(SHARED_REPLIES).leader == "second"
 
             await asyncio.to_thread(cluster.nodes["second"].kill)
 
-            await _all_confirmed(publishers, since=time.monotonic() + 1.0)
+            await _all_confirmed(clients, since=time.monotonic() + 1.0)
             assert cluster.running() == {"first", "third"}
 
 
-async def _nothing(_: Session) -> None:
-    """Set nothing up, so that publishing begins as early as can be."""
-
-
-async def _all_confirmed(publishers: list[Publisher], since: float) -> None:
+async def _all_confirmed(clients: list[Client], since: float) -> None:
     async with asyncio.timeout(FAILOVER_SECONDS):
-        while any(publisher.confirmed < since for publisher in publishers):
+        while any(client.confirmed < since for client in clients):
             await asyncio.sleep(0.1)

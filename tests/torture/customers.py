@@ -1,6 +1,7 @@
 """Who orders: customers that try again with the same order id when an answer does not come, and remember what they saw."""
 
 import asyncio
+import bisect
 import itertools
 import math
 import random
@@ -45,7 +46,15 @@ class Wish:
     items: Mapping[str, int]
     is_conflict: bool = False
     """Another order was placed under this id before, with other items."""
+    is_impatient: bool = False
+    """Its customer gives up the first time before anybody could answer."""
+    placed_ns: int = 0
     answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def is_in_time(self) -> bool | None:
+        """Whether the first answer held the outcome; None while there is none."""
+        return bool(self.answers[0].code in {200, 201} and self.answers[0].outcome) if self.answers else None
 
     @property
     def is_accepted(self) -> bool:
@@ -87,6 +96,18 @@ class Customers:
         """Place orders, `rate` a second, until it is closing time, and return when every customer knows the outcome."""
         await self._order(itertools.takewhile(lambda _: not closing.is_set(), itertools.count()), rate)
 
+    async def order(self, wish: Wish) -> None:
+        """Place one more order, and follow it to its outcome."""
+        await self._place(wish)
+
+    def share_in_time(self, since_ns: int, until_ns: int) -> float | None:
+        """Give the share of the orders placed in a time whose first answer held the outcome; None while one is open."""
+        first, last = (
+            bisect.bisect_left(self.wishes, at, key=lambda wish: wish.placed_ns) for at in (since_ns, until_ns)
+        )
+        found = [wish.is_in_time for wish in self.wishes[first:last] if not (wish.is_conflict or wish.is_impatient)]
+        return None if not found or None in found else sum(map(bool, found)) / len(found)
+
     async def _order(self, numbers: Iterable[int], rate: float) -> None:
         began = time.monotonic()
         self._deadline = math.inf
@@ -124,6 +145,8 @@ class Customers:
 
     async def _place(self, wish: Wish, first_patience: float = ANSWER_SECONDS) -> None:
         """Place an order, again and again with the same id until it is accepted, and follow it to its outcome."""
+        wish.placed_ns = time.time_ns()
+        wish.is_impatient = first_patience < ANSWER_SECONDS
         self.wishes.append(wish)
         turn = len(self.wishes)
         patience, pause = first_patience, RETRY_SECONDS

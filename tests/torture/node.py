@@ -16,12 +16,12 @@ class ProxiedNode:
 
     def __init__(self, node: PrivateNode, wires: Mapping[str, Wire]) -> None:
         self.wires = wires
-        self._node = node
+        self.node = node
 
     @property
     def amqp_url(self) -> str:
         """The way past the proxies."""
-        return self._node.amqp_url
+        return self.node.amqp_url
 
     def url_for(self, slot: str) -> str:
         """Give a service its way; it notices within seconds that the other side has gone silent."""
@@ -29,16 +29,16 @@ class ProxiedNode:
 
     async def crash(self, away: float) -> None:
         """Kill the node, and start it again after so many seconds."""
-        await asyncio.to_thread(self._node.kill)
+        await asyncio.to_thread(self.node.kill)
         await asyncio.sleep(away)
-        await asyncio.to_thread(self._node.restart)
+        await asyncio.to_thread(self.node.restart)
 
 
 @asynccontextmanager
-async def proxied_node() -> AsyncIterator[ProxiedNode]:
+async def proxied_node(*, management: bool = False) -> AsyncIterator[ProxiedNode]:
     """Run a node with its proxies while the context lasts."""
     async with AsyncExitStack() as stack:
-        node = new_node(management=False)
+        node = new_node(management=management)
         await asyncio.to_thread(node.start)
         stack.callback(node.stop, grace=0)
         wires = stack.enter_context(running_wires([node.ports.amqp] * len(SLOTS)))

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import httpx
 
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
-from tests.postgres import private_postgres
+from shared.tools.local.postgres import PrivatePostgres
+from tests.postgres import connect, private_postgres
 from tests.receiver import Receiver
 from tests.system import Service
+from tests.torture.network import Wire, running_wires
 
 REPLY_TIMEOUT = 2.0
 END_SECONDS = 40.0
@@ -134,10 +137,21 @@ class Slot:
 class Plant:
     """Everything that runs."""
 
-    def __init__(self, broker: Broker, collector: Collector, databases: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        collector: Collector,
+        backend: Wire,
+        databases: Mapping[str, str],
+        servers: Mapping[str, PrivatePostgres],
+    ) -> None:
         self.broker = broker
         self.collector = collector
+        self.backend = backend
+        """The way of the services to the collector."""
         self.databases = databases
+        self.servers = servers
+        """The PostgreSQL of each service; none where they use SQLite."""
         self.slots: dict[str, Slot] = {}
 
     @property
@@ -184,12 +198,16 @@ async def running_plant(
             ORDER_API: f"sqlite:///{directory}/orders.db",
             INVENTORY_WORKER: f"sqlite:///{directory}/inventory.db",
         }
-        if use_postgres:
+        servers: dict[str, PrivatePostgres] = {}
+        for service in SERVICES if use_postgres else ():
             # Not in a directory of root's: the server runs as nobody.
             beside = stack.enter_context(TemporaryDirectory(prefix="traced-orders-postgres-"))
-            server = stack.enter_context(private_postgres(Path(beside)))
-            databases = {service: stack.enter_context(server.database()) for service in SERVICES}
-        plant = Plant(broker, stack.enter_context(Collector()), databases)
+            servers[service] = stack.enter_context(private_postgres(Path(beside)))
+            databases[service] = stack.enter_context(servers[service].database())
+            await _let_in(databases[service], service)
+        collector = stack.enter_context(Collector())
+        [backend] = stack.enter_context(running_wires([urlsplit(collector.url).port or 0]))
+        plant = Plant(broker, collector, backend, databases, servers)
         for name in SLOTS:
             port = port_of(stack.enter_context(claim_port()))
             slot = Slot(name, port, _environment(plant, name, port, initial_stock), directory)
@@ -199,6 +217,20 @@ async def running_plant(
         not_ready = await plant.wait_until_ready(within=60)
         assert not not_ready, not_ready
         yield plant
+
+
+async def _let_in(url: str, service: str) -> None:
+    """Make a role for each slot of a service, so that the server knows whose connection is whose."""
+    connection = await connect(url)
+    for slot in SLOTS:
+        if _service_of(slot) == service:
+            await connection.execute(f'CREATE ROLE "{slot_role(slot)}" SUPERUSER LOGIN')
+    await connection.close()
+
+
+def slot_role(slot: str) -> str:
+    """Give the name that a slot has at its PostgreSQL."""
+    return slot.replace(" ", "-")
 
 
 def _service_of(slot: str) -> str:
@@ -212,10 +244,10 @@ def _environment(plant: Plant, slot: str, port: int, initial_stock: Mapping[str,
     return inherited | {
         f"{own}_PORT": str(port),
         "AMQP_URL": plant.broker.url_for(slot),
-        "DATABASE_URL": plant.databases[service],
+        "DATABASE_URL": plant.databases[service].replace("//orders@", f"//{slot_role(slot)}@"),
         "REPLY_TIMEOUT": str(REPLY_TIMEOUT),
         "INITIAL_STOCK": str(dict(initial_stock)).replace("'", '"'),
-        "OPENOBSERVE_URL": plant.collector.url,
+        "OPENOBSERVE_URL": f"http://{LOOPBACK}:{plant.backend.port}",
         "OPENOBSERVE_USER": "root@example.com",
         "OPENOBSERVE_PASSWORD": "Traced-orders-1",
         "OTEL_BSP_SCHEDULE_DELAY": "200",

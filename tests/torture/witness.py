@@ -10,7 +10,7 @@ import aio_pika
 import asyncpg
 
 from shared.contract import topology
-from shared.contract.messages import DEAD_LETTER_REASON_HEADER
+from shared.contract.envelope import DEATH_REASON_HEADER
 from tests.torture.plant import INVENTORY_WORKER, ORDER_API, Plant
 
 Row = Mapping[str, Any]
@@ -81,6 +81,6 @@ async def dead_letters(plant: Plant) -> list[str]:
         channel = await connection.channel()
         queue = await channel.get_queue(topology.DEAD_LETTERS)
         while message := await queue.get(fail=False):
-            why = message.headers.get(DEAD_LETTER_REASON_HEADER) or message.headers.get("x-death")
+            why = message.headers.get(DEATH_REASON_HEADER) or message.headers.get("x-death")
             found.append(f"{message.type} of {message.correlation_id}: {why!r}")
     return found

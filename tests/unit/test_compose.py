@@ -13,12 +13,13 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATU
 from pydantic_settings import BaseSettings
 
 from inventory_worker.settings import Settings as WorkerSettings
-from order_api.orders import ReplyKind
+from order_api.replies import ReplyKind
 from order_api.settings import Settings as ApiSettings
 from shared.contract.topology import RETRY_DELAYS
 from shared.rabbit.settle import DeliveryOutcome
-from shared.service.providers import TelemetrySettings
+from shared.service.telemetry_settings import TelemetrySettings
 from shared.telemetry import semconv
+from shared.tools.local.rabbitmq_config import MAX_MESSAGE_BYTES
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -84,6 +85,13 @@ def test_every_image_is_pinned_or_built_here() -> None:
     own = [SERVICES[name] for name, image in images.items() if image == OWN_IMAGE]
     assert sum("build" in service for service in own) == 1
     assert all(service["pull_policy"] in {"build", "never"} for service in own)
+
+
+def test_the_broker_takes_what_a_service_may_be_set_to_read_and_no_more() -> None:
+    settings = dict(re.findall(r"^(\w+) = (\S+)$", _config("rabbitmq"), re.MULTILINE))
+
+    assert settings == {"max_message_size": str(MAX_MESSAGE_BYTES)}
+    assert Le(MAX_MESSAGE_BYTES) in WorkerSettings.model_fields["max_message_bytes"].metadata
 
 
 def test_ports_are_open_on_this_machine_only() -> None:

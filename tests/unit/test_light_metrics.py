@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import Counter as SdkCounter
 from opentelemetry.sdk.metrics import Histogram as SdkHistogram
@@ -13,8 +13,9 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from shared.telemetry.light_metrics import JoinedHistograms, LightMeterProvider
-from shared.tracing.instruments import SECONDS
+from shared.telemetry.joined_histograms import JoinedHistograms
+from shared.telemetry.light_metrics import LightMeterProvider
+from shared.telemetry.metrics import SECONDS
 
 RECORDS = st.lists(
     st.tuples(
@@ -62,6 +63,7 @@ class Metered:
 
 
 @pytest.mark.parametrize("temporality", [AggregationTemporality.CUMULATIVE, AggregationTemporality.DELTA])
+@settings(deadline=None)
 @given(first=RECORDS, second=RECORDS)
 def test_what_is_exported_is_what_the_sdk_would_export(
     temporality: AggregationTemporality, first: Any, second: Any

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from shared.tools.consumption import EXPORT_SECONDS, NEWEST, RATE_SECONDS, orders_state
-from shared.tools.load import percentile
+from shared.tools.load_generator import percentile
+from shared.tools.recent_orders import EXPORT_SECONDS, NEWEST, RATE_SECONDS, orders_state
 
 NOW = 1_800_000_000.0
 

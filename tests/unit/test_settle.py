@@ -4,7 +4,9 @@ import pytest
 
 from shared.contract.errors import (
     BrokerUnavailable,
+    HeldTooLong,
     MalformedMessage,
+    Refused,
     StoreUnavailable,
     TooManyAttempts,
     UnknownVersion,
@@ -23,6 +25,8 @@ ACK, RETRY, DEAD = DeliveryOutcome.ACK, DeliveryOutcome.RETRY, DeliveryOutcome.D
         (None, 0, Settlement(ACK)),
         (None, 99, Settlement(ACK)),
         (Unroutable("nobody"), 0, Settlement(ACK)),
+        (Refused("full"), 0, Settlement(ACK)),
+        (HeldTooLong("away for 25 minutes"), 99, Settlement(RETRY, delay=0.0)),
         (MalformedMessage("bad"), 0, Settlement(DEAD, reason="malformed")),
         (UnknownVersion("v9"), 0, Settlement(DEAD, reason="unknown_version")),
         (TooManyAttempts("16"), 0, Settlement(DEAD, reason="too_many_attempts")),

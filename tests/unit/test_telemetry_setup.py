@@ -5,12 +5,15 @@ import json
 import logging
 
 import pytest
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+from pydantic import ValidationError
 
 from shared.service import logs
-from shared.service.providers import TelemetrySettings, span_exporter
+from shared.service.providers import span_exporter
+from shared.service.telemetry_settings import TelemetrySettings
+from shared.telemetry.exporters import BufferedSpanExporter
 
 OPENOBSERVE = {
     "openobserve_url": "http://127.0.0.1:5080/",
@@ -23,30 +26,22 @@ def _settings(**values: str) -> TelemetrySettings:
     return TelemetrySettings.model_validate(values)
 
 
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OPENOBSERVE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def test_openobserve_gets_its_path_and_basic_authorization() -> None:
     settings = _settings(**OPENOBSERVE)
 
     exporter = span_exporter(settings, {})
 
-    assert isinstance(exporter, OTLPSpanExporter)
-    assert exporter._endpoint == "http://127.0.0.1:5080/api/default/v1/traces"
+    assert isinstance(exporter, BufferedSpanExporter)
+    assert exporter.sender.account.address == "http://127.0.0.1:5080/api/default/v1/traces"
     assert settings.openobserve_headers == {"Authorization": "Basic cm9vdEBleGFtcGxlLmNvbTpzZWNyZXQ="}
 
 
 @pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
-def test_an_otlp_endpoint_wins_over_openobserve(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "http://collector:4318")
-
+def test_an_otlp_endpoint_wins_over_openobserve(name: str) -> None:
     exporter = span_exporter(_settings(**OPENOBSERVE), {name: "http://collector:4318"})
 
-    assert isinstance(exporter, OTLPSpanExporter)
-    assert exporter._endpoint.startswith("http://collector:4318")
+    assert isinstance(exporter, BufferedSpanExporter)
+    assert exporter.sender.account.address.startswith("http://collector:4318")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +49,12 @@ def test_an_otlp_endpoint_wins_over_openobserve(name: str, monkeypatch: pytest.M
 )
 def test_tracing_can_be_switched_off(environ: dict[str, str]) -> None:
     assert span_exporter(_settings(**OPENOBSERVE), environ) is None
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "much", "inf", "nan"])
+def test_a_buffer_of_no_sensible_size_is_no_setting(value: str) -> None:
+    with pytest.raises(ValidationError):
+        _settings(telemetry_buffer_mb=value)
 
 
 def test_without_a_backend_there_is_no_exporter() -> None:
@@ -91,3 +92,17 @@ def test_a_log_line_is_json_with_the_trace_and_without_personal_data() -> None:
     assert (line["level"], line["service"], line["order_id"]) == ("warning", "order-api", "O-1")
     assert line["trace_id"] == f"{span.get_span_context().trace_id:032x}"
     assert line["span_id"] == f"{span.get_span_context().span_id:016x}"
+
+
+def test_a_log_call_whose_arguments_do_not_fit_is_reported_and_not_raised(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        logs.configure("order-api", stream=io.StringIO())
+        logs.send_to(LoggerProvider(shutdown_on_exit=False))
+
+        logging.getLogger("test").warning("one %s", "and", "too many")
+    finally:
+        root.handlers[:], root.level = handlers, level
+
+    assert "--- Logging error ---" in capsys.readouterr().err

@@ -16,10 +16,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from shared.tools.receiver.app import create_app
-from shared.tools.receiver.settings import SinkSettings
+from shared.tools.receiver.asgi import create_app
+from shared.tools.receiver.receiver_settings import ReceiverSettings
 
-SETTINGS = SinkSettings("root@example.com", "Complex:pass#123", max_body=100_000)
+SETTINGS = ReceiverSettings("root@example.com", "Complex:pass#123", max_body=100_000)
 AUTH = (SETTINGS.user, SETTINGS.password)
 TOKEN = b64encode(":".join(AUTH).encode()).decode()
 PROTOBUF = {"content-type": "application/x-protobuf"}
@@ -30,7 +30,7 @@ Found = TypeVar("Found")
 
 
 @contextmanager
-def running(settings: SinkSettings = SETTINGS) -> Iterator[str]:
+def running(settings: ReceiverSettings = SETTINGS) -> Iterator[str]:
     """The app behind a real socket on a free port; yields its URL."""
     app = create_app(settings)
     with serving(app) as url:

@@ -7,11 +7,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
-from shared.tools.receiver.logs import LogStore
-from shared.tools.receiver.metrics import MetricStore
+from shared.tools.receiver.log_store import LogStore
+from shared.tools.receiver.metric_store import MetricStore
 from shared.tools.receiver.record import Shelf
-from shared.tools.receiver.store import TraceStore
-from tests.browser.receiver import SECOND, hex_id, spans_of
+from shared.tools.receiver.trace_store import TraceStore
+from tests.browser.embedded_receiver import SECOND, hex_id, spans_of
 
 
 def test_the_oldest_traces_go_whole_and_leave_nothing_in_the_indexes() -> None:

@@ -19,7 +19,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.browser.receiver import AUTH, INGEST, PROTOBUF, SETTINGS, hex_id, running, serving, spans_of, wait_for
+from tests.browser.embedded_receiver import (
+    AUTH,
+    INGEST,
+    PROTOBUF,
+    SETTINGS,
+    hex_id,
+    running,
+    serving,
+    spans_of,
+    wait_for,
+)
 
 OWN_PAGE = {"sec-fetch-site": "same-origin"}
 FORM = {"sku": "widget", "quantity": "2", "order_id": "o-1"}

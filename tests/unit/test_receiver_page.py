@@ -12,7 +12,7 @@ from shared.tools.receiver.markup import Markup, element, fragment
 from shared.tools.receiver.queue_wait import Run, queue_wait
 from shared.tools.receiver.service_map import Times
 from shared.tools.receiver.time_axis import TimeAxis
-from tests.browser.receiver import AUTH, INGEST, PROTOBUF, SECOND, hex_id, running, spans_of
+from tests.browser.embedded_receiver import AUTH, INGEST, PROTOBUF, SECOND, hex_id, running, spans_of
 
 MS = 1_000_000
 

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from shared.tools.traces.model import span_from_json
-from tests.browser.receiver import (
+from tests.browser.embedded_receiver import (
     AUTH,
     INGEST,
     PROTOBUF,

@@ -1,0 +1,134 @@
+"""What one message or one queue does must cost nobody else anything: a killer, a bug, a reply queue that refuses."""
+
+import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shared.tools.local.postgres import PrivatePostgres
+from tests.resilience.databases import KILLING_SQL, REFUSING_SQL, Attempts, Killer, execute
+from tests.resilience.load import Load
+from tests.resilience.meter import CHECKS, EXCHANGE
+from tests.resilience.rig import Rig
+from tests.system import Service, new_id, order_body, stock_levels
+from tests.waiting import eventually
+
+INNOCENTS = 20
+DEATHS = 20
+"""Of workers, for one killer at most: each of the broker's and the worker's limits is below."""
+OTHERS_IN_TIME = 0.97
+SAME_ATTEMPT_SECONDS = 0.3
+WATCHED_SECONDS = 50.0
+"""Longer than the 40 s after which a check was given up once."""
+
+
+@pytest.mark.timeout(400)
+def test_a_check_that_kills_its_worker_is_buried_alone_and_twenty_beside_it_are_decided(
+    rig: Rig, own_postgres: PrivatePostgres
+) -> None:
+    """The worker is killed whenever it touches the killer's stock, and started again, as by a supervisor.
+
+    The twenty are in the queue before and behind the killer, so that one worker holds them all when it dies the first time.
+    """
+    with own_postgres.database() as url:
+
+        def start() -> Service:
+            return rig.launch_worker(DATABASE_URL=url, INITIAL_STOCK='{"widget": 1000, "killer": 1000}')
+
+        start().wait_until_ready().end()
+        execute(url, KILLING_SQL.format(sku="killer"))
+        api = rig.start_api(REPLY_TIMEOUT="0.5")
+        innocents, killer = [new_id("GOOD") for _ in range(INNOCENTS)], new_id("KILLER")
+        half = INNOCENTS // 2
+        for order_id in (*innocents[:half], killer, *innocents[half:]):
+            assert api.submit({"killer" if order_id == killer else "widget": 1}, order_id).status_code == 202
+
+        workers = [start()]
+        at_the_killer = Killer(url)
+
+        def is_over() -> bool:
+            if at_the_killer.is_caught():
+                workers[-1].kill()
+                at_the_killer.let_go()
+                workers.append(start())
+            pending = [order_id for order_id in (*innocents, killer) if api.read(order_id)["status"] == "pending"]
+            return not pending or len(workers) > 3 * DEATHS
+
+        eventually(is_over, within=300, what="an outcome of every order")
+        workers[-1].wait_until_ready()
+
+        statuses = {order_id: api.read(order_id)["status"] for order_id in innocents}
+        deaths, letters = len(workers) - 1, rig.meter.dead_letters()
+        print(f"{deaths} deaths, {len(letters)} dead letters of {len(set(letters))} orders")
+        assert set(statuses.values()) == {"success"}
+        assert letters == [killer]
+        assert api.read(killer)["status"] == "error"
+        assert deaths <= DEATHS
+        assert stock_levels(workers[-1]) == {"widget": 1000 - INNOCENTS, "killer": 1000}
+
+
+@pytest.mark.parametrize("hours", [False, pytest.param(True, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
+def test_a_bug_in_one_check_is_tried_again_with_growing_pauses_and_delays_nobody_else(
+    rig: Rig, own_postgres: PrivatePostgres, hours: bool
+) -> None:
+    """A constraint that nobody has thought of refuses one SKU: the database is there, all others succeed."""
+    with own_postgres.database() as url:
+        rig.start_worker(DATABASE_URL=url, INITIAL_STOCK='{"widget": 100000, "cursed": 10}')
+        api = rig.start_api(DATABASE_URL=f"sqlite:///{rig.orders_file()}")
+        execute(url, REFUSING_SQL.format(sku="cursed"))
+        attempts, load = Attempts(url), Load([api.service.url], 20.0)
+        # The first ones of a process take longer.
+        assert api.submit({"widget": 1}).status_code in {201, 202}
+
+        cursed = new_id()
+        with load.running(), ThreadPoolExecutor(1) as caller:
+            caller.submit(api.submit, {"cursed": 1}, cursed)
+            began = time.monotonic()
+            while time.monotonic() < began + WATCHED_SECONDS:
+                attempts.look()
+                time.sleep(0.1)
+
+        assert (load.share_in_time(began, began + WATCHED_SECONDS) or 0.0) >= OTHERS_IN_TIME
+        assert api.read(cursed)["status"] == "pending"
+        assert rig.meter.dead_letters() == []
+        # A write that fails beside others is tried again at once, alone: that is one attempt.
+        pauses = [
+            after - before
+            for before, after in itertools.pairwise(attempts.times)
+            if after - before > SAME_ATTEMPT_SECONDS
+        ]
+        print(f"pauses between attempts: {[round(pause, 1) for pause in pauses]}")
+        assert len(pauses) >= 2
+        assert pauses[-1] > 2 * pauses[0]
+        assert all(after > 0.8 * before for before, after in itertools.pairwise(pauses))
+        if hours:
+            execute(url, "DROP TRIGGER refuse ON stock")
+            assert api.wait_for_outcome(cursed, within=900)["status"] == "success"
+
+
+def test_a_reply_queue_that_refuses_for_50_s_costs_its_own_reply_and_no_connection(rig: Rig) -> None:
+    """The asker's queue is full and says so (`reject-publish`): the broker refuses one message, and is well."""
+    worker = rig.start_worker()
+    api = rig.start_api()
+    full, order_id = f"order-api.replies.{new_id('full')}", new_id()
+    rig.meter.declare(full, **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    rig.meter.publish(full, {"in": "the way"}, {})
+    connections, redelivered = rig.meter.connections_made(), rig.meter.redelivered()
+    before = stock_levels(worker)["widget"]
+
+    with_reply_to_it = {"type": "inventory.check.v1", "correlation_id": order_id, "reply_to": full}
+    rig.meter.publish(CHECKS, order_body({"widget": 2}, order_id), with_reply_to_it, exchange=EXCHANGE)
+    began = time.monotonic()
+    codes = set()
+    while time.monotonic() < began + WATCHED_SECONDS:
+        codes.add(api.submit({"widget": 1}).status_code)
+        before -= 1
+        time.sleep(0.2)
+
+    assert codes == {201}
+    assert stock_levels(worker)["widget"] == before - 2
+    assert rig.meter.dead_letters() == []
+    assert rig.meter.connections_made() == connections
+    assert rig.meter.redelivered() == redelivered
+    eventually(lambda: rig.meter.queue(CHECKS).get("messages") == 0, what="a check that is settled")

@@ -1,0 +1,126 @@
+"""What the image of the services holds: the commands for people, and nothing of what runs it all on one machine."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import permutations
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LEFT_OUT = ("shared/tools/local", "shared/tools/receiver")
+DOOR = ("shared.tools.cli", "shared.tools.local.stack_commands")
+COMMANDS = ["submit", "show", "trace", "load", "watch", "dead-letters", "observe"]
+NOWHERE = "http://127.0.0.1:1"
+
+Orders = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("shared")
+
+
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory: pytest.TempPathFactory) -> Orders:
+    """`orders` from a tree that holds what the image holds."""
+    tree = tmp_path_factory.mktemp("image")
+
+    def left_out(directory: str, names: list[str]) -> set[str]:
+        inside = Path(directory).relative_to(ROOT)
+        return {name for name in names if name == "__pycache__" or str(inside / name) in LEFT_OUT}
+
+    shutil.copytree(ROOT / "shared", tree / "shared", ignore=left_out)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        program = (
+            "import shared.tools.cli as cli; assert cli.__file__.startswith(__import__('os').getcwd()); cli.main()"
+        )
+        return subprocess.run(
+            [sys.executable, "-c", program, *words],
+            cwd=tree,
+            env={"PYTHONPATH": str(tree), "COLUMNS": "200", "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def test_the_image_is_built_without_what_runs_it_all_on_one_machine() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+
+    assert "!shared" in lines
+    for directory in LEFT_OUT:
+        assert (ROOT / directory).is_dir()
+        assert lines.index(directory) > lines.index("!shared"), "the last line that matches wins"
+
+
+def test_only_one_door_leads_to_what_the_image_leaves_out(graph: grimp.ImportGraph) -> None:
+    inside = tuple(directory.replace("/", ".") for directory in LEFT_OUT)
+
+    crossings = {
+        (importer, module)
+        for module in graph.modules
+        if module.startswith(inside)
+        for importer in graph.find_modules_that_directly_import(module)
+        if not importer.startswith(inside)
+    }
+
+    assert crossings == {DOOR}
+
+
+def test_no_two_rooms_of_the_tools_need_each_other(graph: grimp.ImportGraph) -> None:
+    rooms = sorted(graph.find_children("shared.tools"))
+
+    circles = [
+        (room, other)
+        for room, other in permutations(rooms, 2)
+        if room < other
+        and graph.chain_exists(room, other, as_packages=True)
+        and graph.chain_exists(other, room, as_packages=True)
+    ]
+
+    assert circles == []
+
+
+def test_without_the_local_stack_its_commands_are_not_offered_and_the_others_are(orders: Orders) -> None:
+    shown = orders("--help")
+
+    assert shown.returncode == 0, shown.stderr
+    offered = [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("│ ") and line[2:3].isalpha()]
+    assert offered == COMMANDS
+    assert "orders demo" not in shown.stdout
+    assert orders("demo").returncode == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_the_local_stack_a_command_explains_itself(orders: Orders, command: str) -> None:
+    done = orders(command, "--help")
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["submit", "widget", "--api", NOWHERE], "There is no order API at http://127.0.0.1:1"),
+        (["show", "X", "--api", NOWHERE], "There is no order API at http://127.0.0.1:1"),
+        (["trace", "X", "--api", NOWHERE], "There is no order API at http://127.0.0.1:1"),
+        (["load", "--api", NOWHERE], "There is no order API at http://127.0.0.1:1"),
+        (["watch", "--amqp-url", "amqp://127.0.0.1:1/", "--traces-url", NOWHERE], "There is nothing to watch"),
+        (["dead-letters", "list", "--amqp-url", "amqp://127.0.0.1:1/"], "There is no RabbitMQ at AMQP_URL"),
+        (["observe", "setup"], "Say where OpenObserve is"),
+    ],
+)
+def test_without_the_local_stack_a_command_does_its_work(orders: Orders, words: list[str], expected: str) -> None:
+    done = orders(*words)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
