@@ -25,6 +25,8 @@ DEATH_ORIGIN_HEADER: Final = "x-dead-letter-origin"
 DEATH_ATTEMPTS_HEADER: Final = "x-dead-letter-attempts"
 
 BROKERS_COUNT_HEADER: Final = "x-delivery-count"
+BROKERS_COUNTS: Final = frozenset({BROKERS_COUNT_HEADER, "x-acquired-count"})
+"""Headers in which the broker counts the looks at a message: all else of it stays as it was written."""
 BROKERS_REASON_HEADER: Final = "x-first-death-reason"
 BROKERS_ORIGIN_HEADER: Final = "x-first-death-queue"
 

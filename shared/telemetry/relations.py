@@ -40,10 +40,15 @@ def previous_attempt() -> dict[str, str]:
     return _header(PREVIOUS_ATTEMPT_HEADER, current_traceparent())
 
 
-def replay_of(headers: Mapping[str, Any]) -> dict[str, str]:
-    """Give the header of a message that sends a dead letter in again, from the dead letter's own headers."""
-    died_in = headers.get(PREVIOUS_ATTEMPT_HEADER)
-    return _header(REPLAY_HEADER, died_in if isinstance(died_in, str) else None)
+def died_in(headers: Mapping[str, Any]) -> str | None:
+    """Give the traceparent of the span in which a dead letter died, or of its send; None for one that never was in a trace."""
+    found = (headers.get(name) for name in (PREVIOUS_ATTEMPT_HEADER, "traceparent"))
+    return next((value for value in found if isinstance(value, str) and value), None)
+
+
+def replay_of(origin: str | None) -> dict[str, str]:
+    """Give the header of a message that sends a dead letter in again, from the traceparent of the span in which it died."""
+    return _header(REPLAY_HEADER, origin)
 
 
 def _header(name: str, traceparent: str | None) -> dict[str, str]:

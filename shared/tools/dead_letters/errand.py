@@ -8,7 +8,7 @@ from opentelemetry import trace
 from shared.contract import topology
 from shared.contract.envelope import message as new_message
 from shared.telemetry import semconv
-from shared.telemetry.relations import REPLAY_HEADER, link_current_span
+from shared.telemetry.relations import link_current_span, replay_of
 from shared.telemetry.semconv import LinkReason
 from shared.telemetry.trace_context import span_context_of
 from shared.tools.dead_letters.letter import DeadLetter, died_in
@@ -43,7 +43,7 @@ async def _send_in_again(queue: LetterQueue, held: Held) -> None:
         type=properties.message_type or "",
         correlation_id=properties.correlation_id,
         reply_to=None if is_reply else topology.SHARED_REPLIES,
-        relations={REPLAY_HEADER: origin} if origin else None,
+        relations=replay_of(origin),
     )
     tracer = trace.get_tracer("traced-orders", schema_url=semconv.SCHEMA_URL)
     with tracer.start_as_current_span(f"replay {topology.DEAD_LETTERS}"):

@@ -9,12 +9,12 @@ from typing import Any
 
 from aiormq.abc import DeliveredMessage
 
-from shared.contract.envelope import PUBLISHED_AT_HEADER, read_death
+from shared.contract.envelope import BROKERS_COUNTS, PUBLISHED_AT_HEADER, read_death
 from shared.contract.messages import InventoryDecision
 from shared.contract.topology import DELIVERY_LIMIT, REPLY_QUEUE_PREFIX
 from shared.rabbit.decoding import defect_of
+from shared.telemetry import relations
 from shared.telemetry.redaction import redact_text
-from shared.telemetry.relations import PREVIOUS_ATTEMPT_HEADER
 from shared.telemetry.trace_context import trace_id_of
 
 SHOWN_BODY = 2000
@@ -23,8 +23,6 @@ SHOWN_TEXT = 300
 """Characters of anything else: a stranger's header may be as long as a frame."""
 
 _TYPEABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-_BROKERS_COUNTS = frozenset({"x-delivery-count", "x-acquired-count"})
-"""Headers in which the broker counts the looks at a message: all else of it stays as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +95,13 @@ def describe(message: DeliveredMessage) -> DeadLetter:
 
 def died_in(message: DeliveredMessage) -> str | None:
     """Give the traceparent of the span in which it died; None for one that never was in a trace."""
-    headers = message.header.properties.headers or {}
-    found = (headers.get(name) for name in (PREVIOUS_ATTEMPT_HEADER, "traceparent"))
-    return next((value for value in found if isinstance(value, str) and value), None)
+    return relations.died_in(message.header.properties.headers or {})
 
 
 def _digest(message: DeliveredMessage) -> str:
     properties: dict[str, Any] = dict(message.header.properties)
     headers = properties.pop("headers") or {}
-    written = {name: value for name, value in headers.items() if name not in _BROKERS_COUNTS}
+    written = {name: value for name, value in headers.items() if name not in BROKERS_COUNTS}
     text = json.dumps([properties, written], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode(errors="backslashreplace") + b"\0" + message.body).hexdigest()[:32]
 
