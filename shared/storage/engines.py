@@ -6,6 +6,9 @@ asynchronous driver makes one a statement, which cost more than the statements.
 
 import asyncio
 import logging
+import random
+import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +29,7 @@ COMMAND_SECONDS = 10.0
 MIGRATION_LOCK_SECONDS = 60.0
 """Longest wait for another process that migrates the same SQLite file."""
 READERS = 2
+WAL_TRIES, WAL_PAUSE = 5, 0.05
 
 _MIGRATION_LOCK = 0x74726163
 """Any number that no other application locks on in the same PostgreSQL database."""
@@ -112,7 +116,7 @@ def _sqlite_engine(url: URL, *, begin: str, pool_size: int, patience: float = LO
     def configure(connection: Any, _: Any) -> None:
         # Without it the driver begins transactions by itself, and late: two writers could then only deadlock.
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL").close()
+        _keep_a_wal(connection)
         # In a WAL, a commit is not durable by default in every build of SQLite.
         connection.execute("PRAGMA synchronous=FULL").close()
 
@@ -121,6 +125,20 @@ def _sqlite_engine(url: URL, *, begin: str, pool_size: int, patience: float = LO
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _keep_a_wal(connection: sqlite3.Connection) -> None:
+    """Two processes that turn the same file to it at once are in each other's way, and told so without having waited."""
+    for _ in range(WAL_TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(random.uniform(0, WAL_PAUSE))  # noqa: S311 - only to part them
+        else:
+            return
+    connection.execute("PRAGMA journal_mode=WAL").close()
 
 
 _UNIQUE_VIOLATION = "23505"
