@@ -77,6 +77,10 @@ class Killer:
         """Tell whether a worker is held."""
         return bool(fetch(self._url, f"SELECT pid {_SLEEPING}"))
 
+    def caught(self) -> list[str]:
+        """Name the roles of those who are held."""
+        return [row["usename"] for row in fetch(self._url, f"SELECT usename {_SLEEPING}")]
+
     def let_go(self) -> None:
         """End the transaction of a worker that is dead: the server would notice only at the end of its sleep."""
         fetch(self._url, f"SELECT pg_terminate_backend(pid) {_SLEEPING}")

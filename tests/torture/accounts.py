@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from shared.contract import topology
 from tests.torture.customers import ACCEPTED, Wish
-from tests.torture.witness import Books, items_of
+from tests.torture.witness import Books, DeadLetter, items_of
 
 EXPECTED_CODES = frozenset({200, 201, 202, 409, 503, None})
 
@@ -23,6 +23,25 @@ class Check:
     def is_ok(self) -> bool:
         """Whether it holds."""
         return not self.violations
+
+
+@dataclass(slots=True)
+class Poison:
+    """What a run sent in to do harm, and what must come of it."""
+
+    killers: list[str] = field(default_factory=list)
+    """The orders whose checks must become dead letters."""
+    undecodable: int = 0
+    """How many messages must that nobody can decode."""
+    strangers: list[str] = field(default_factory=list)
+    """The orders whose checks were sent by nobody of ours."""
+
+    @property
+    def letters(self) -> Counter[str | None]:
+        """Give the dead letters that there must be, by the order each is about."""
+        letters: Counter[str | None] = Counter(self.killers)
+        letters[None] = self.undecodable
+        return letters
 
 
 def check_orders(wishes: Sequence[Wish], books: Books) -> list[Check]:
@@ -57,15 +76,27 @@ def check_stock(books: Books, initial: Mapping[str, int]) -> list[Check]:
     ]
 
 
-def check_queues(counts: Mapping[str, int], letters: Sequence[str], waiting: Mapping[str, float]) -> list[Check]:
+def check_queues(
+    counts: Mapping[str, int], letters: Sequence[DeadLetter], waiting: Mapping[str, float], poison: Poison
+) -> list[Check]:
     """Look for what was forgotten: a message in a queue, a dead letter, a request that waits."""
     forgotten = [f"{name}: {count}" for name, count in counts.items() if count and name != topology.DEAD_LETTERS]
     leaked = [f"{instance}: {count:.0f} waiting" for instance, count in waiting.items() if count]
     return [
         Check("no queue holds a forgotten message", len(counts), forgotten),
-        Check("nothing became a dead letter", 1, letters),
+        Check("exactly the poison became dead letters", poison.letters.total(), list(_misburied(letters, poison))),
         Check("no request waits that nobody answers", len(waiting), leaked),
     ]
+
+
+def _misburied(letters: Sequence[DeadLetter], poison: Poison) -> Iterable[str]:
+    missing = +(poison.letters - Counter(letter.order_id for letter in letters))
+    yield from (f"{order_id or 'undecodable'}: {count} are no dead letters" for order_id, count in missing.items())
+    expected = poison.letters
+    for letter in letters:
+        expected[letter.order_id] -= 1
+        if expected[letter.order_id] < 0:
+            yield f"{letter.order_id}: {letter.why}"
 
 
 def _without_answer(wishes: Iterable[Wish]) -> Iterable[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shared.contract import topology
 from shared.tools.traces.model import Span, span_to_json
-from tests.torture.accounts import Check, check_orders, check_queues, check_stock
+from tests.torture.accounts import Check, Poison, check_orders, check_queues, check_stock
 from tests.torture.customers import Wish
 from tests.torture.plant import Plant
 from tests.torture.traces import Traces
@@ -40,9 +40,15 @@ class Closing:
 
 
 async def close(
-    plant: Plant, wishes: Sequence[Wish], initial_stock: Mapping[str, int], directory: Path, say: Say
+    plant: Plant,
+    wishes: Sequence[Wish],
+    initial_stock: Mapping[str, int],
+    directory: Path,
+    say: Say,
+    poison: Poison | None = None,
 ) -> Closing:
     """Wait until nothing is under way any more, ask every service to end, and look at everything that is left."""
+    poison = poison or Poison()
     began = time.monotonic()
     not_ready = await plant.wait_until_ready(within=60)
     is_settled = await _within(SETTLE_SECONDS, lambda: _is_settled(plant))
@@ -52,14 +58,14 @@ async def close(
     say(f"settled after {settled_after:.1f} s" if is_settled else "it does not settle")
     await asyncio.gather(*(slot.terminate() for slot in plant.slots.values()))
     say("everything has ended, now the accounts")
-    books = await read_books(plant)
+    books = (await read_books(plant)).without(poison.strangers)
     _keep_spans(directory / "spans.jsonl", plant.collector.spans())
     traces = Traces(plant.collector.spans(), plant.lives, list(plant.slots.values()), books)
     checks = [
         Check("every service is ready again", len(plant.slots), not_ready),
         *check_orders(wishes, books),
         *check_stock(books, initial_stock),
-        *check_queues(await queued(plant), await dead_letters(plant), waiting),
+        *check_queues(await queued(plant), await dead_letters(plant), waiting, poison),
         *traces.check(wishes),
         _check_exits(plant),
         _check_exports(plant),

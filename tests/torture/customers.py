@@ -19,7 +19,7 @@ from tests.torture.plant import Slot
 ANSWER_SECONDS = 30.0
 PATIENCE = 240.0
 """Seconds after the last order for which customers try, and follow an order that is pending."""
-RETRY_SECONDS, LONGEST_PAUSE = 0.5, 16.0
+RETRY_SECONDS = 0.5
 ACCEPTED = frozenset({200, 201, 202})
 
 
@@ -65,8 +65,9 @@ class Wish:
 class Customers:
     """Places orders at a steady rate and keeps all that is seen of them."""
 
-    def __init__(self, apis: Sequence[Slot], seed: int) -> None:
+    def __init__(self, apis: Sequence[Slot], seed: int, longest_pause: float = 16.0) -> None:
         self._apis = apis
+        self._longest_pause = longest_pause
         self._chance = random.Random(f"orders {seed}")  # noqa: S311 - reproducible, not secret
         self._prefix = f"T{seed}"
         self._http: httpx.AsyncClient | None = None
@@ -157,10 +158,10 @@ class Customers:
                 break
             # Each try is later than the one before: customers that wait must not be a load that keeps the system down.
             await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, self._longest_pause)
         pause = RETRY_SECONDS
         while wish.is_accepted and wish.answers[-1].outcome is None and time.monotonic() < self._deadline:
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, self._longest_pause)
             await asyncio.sleep(pause)
             await self._send(wish, turn, ANSWER_SECONDS, "GET")
             turn += 1

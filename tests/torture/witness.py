@@ -2,15 +2,16 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import aio_pika
 import asyncpg
 
 from shared.contract import topology
 from shared.contract.envelope import DEATH_REASON_HEADER
+from shared.rabbit.decoding import tolerate_undecodable
 from tests.torture.plant import INVENTORY_WORKER, ORDER_API, Plant
 
 Row = Mapping[str, Any]
@@ -23,6 +24,19 @@ class Books:
     orders: Mapping[str, Row]
     decisions: Mapping[str, Row]
     levels: Mapping[str, int]
+
+    def without(self, strangers: Collection[str]) -> Self:
+        """Leave the decisions on some orders out."""
+        kept = {order_id: row for order_id, row in self.decisions.items() if order_id not in strangers}
+        return replace(self, decisions=kept)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead letter: the order it is about, None for one that nobody can decode, and why it is one."""
+
+    order_id: str | None
+    why: str
 
 
 async def read_books(plant: Plant) -> Books:
@@ -73,8 +87,9 @@ async def queued(plant: Plant) -> dict[str, int]:
         return counts
 
 
-async def dead_letters(plant: Plant) -> list[str]:
-    """Say of each dead letter which order it was for, and why it is one."""
+async def dead_letters(plant: Plant) -> list[DeadLetter]:
+    """Take every dead letter."""
+    tolerate_undecodable()
     found = []
     connection = await aio_pika.connect(plant.broker.amqp_url)
     async with connection:
@@ -82,5 +97,5 @@ async def dead_letters(plant: Plant) -> list[str]:
         queue = await channel.get_queue(topology.DEAD_LETTERS)
         while message := await queue.get(fail=False):
             why = message.headers.get(DEATH_REASON_HEADER) or message.headers.get("x-death")
-            found.append(f"{message.type} of {message.correlation_id}: {why!r}")
+            found.append(DeadLetter(message.correlation_id, f"{message.type}: {why!r}"))
     return found
