@@ -1,6 +1,7 @@
 """The check of an order, sent: confirmed, and under a deadline of its own that outlasts its caller's."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Self
@@ -15,6 +16,8 @@ SEND_SECONDS = 10.0
 """Longest wait for the confirm of a check. Of one that comes later nobody knows: the check is sent again, after a pause."""
 END_SECONDS = 3.0
 """Longest time that checks on their way get at the end; what is not confirmed by then, another instance sends again."""
+
+_log = logging.getLogger(__name__)
 
 
 class Checks:
@@ -59,6 +62,7 @@ class Checks:
     async def send(self, order: Order) -> None:
         """Publish the check of an order; raises BrokerUnavailable, Refused or Unroutable."""
         self.confirmed[order.order_id] = await self._publish(order)
+        _log.debug("a check is published", extra={"order_id": order.order_id})
 
     def forget(self, order_id: str) -> None:
         """Take an order that has its outcome off the account."""

@@ -2,9 +2,10 @@
 
 import asyncio
 import enum
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from shared.contract.errors import StoreUnavailable, TracedOrdersError
@@ -12,6 +13,8 @@ from shared.contract.messages import Item, OrderStatus
 
 FIRST_LOOK, LONGEST_LOOK = 0.05, 0.5
 """Seconds between two looks for an outcome that another instance may have recorded."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +46,18 @@ class Order:
         """Tell whether the inventory has decided."""
         return self.status is not OrderStatus.PENDING
 
-    def gives_way_to(self, decision: "Decision") -> bool:
-        """Tell whether a decision is the one that this order gets.
+    def with_outcome(self, outcome: "Outcome") -> "Order":
+        """Give the order as it is once it has an outcome."""
+        return replace(self, status=outcome.status, reason=outcome.reason, decided_at=outcome.decided_at)
 
-        An `error` took no stock, so a decision that comes after it, from a replayed dead letter, is the truth.
-        """
-        if self.status is OrderStatus.ERROR:
-            return decision.status is not OrderStatus.ERROR
-        return not self.is_decided
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an order has come to, and when; seconds since the epoch."""
+
+    status: OrderStatus
+    reason: str | None
+    decided_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +71,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The order that a decision was for, and whether this decision is the one that it now has."""
+    """The outcome of the order that a decision was for, and whether this decision is the one that gave it."""
 
-    order: Order
+    order_id: str
+    outcome: Outcome
     is_new: bool
 
 
@@ -108,8 +116,8 @@ class PendingReply(Protocol):
     def is_over(self) -> bool:
         """Tell whether the wait has ended, with a reply or without."""
 
-    async def wait(self, deadline: float) -> Order | None:
-        """Wait until a time of the event loop's clock for the decided order; None when it has not come by then."""
+    async def wait(self, deadline: float) -> Outcome | None:
+        """Wait until a time of the event loop's clock for the outcome; None when it has not come by then."""
 
     def give_up(self) -> None:
         """End the wait without a reply."""
@@ -148,6 +156,7 @@ async def place_order(
     with replies.expect(order.order_id) as reply:
         stored, is_new = await store.add(order)
         kind = PlacementKind.NEW if is_new else PlacementKind.REPEATED
+        _log.debug("an order is stored: %s", kind, extra={"order_id": order.order_id})
         if stored.items != order.items:
             return Placement(stored, PlacementKind.CONFLICT)
         if stored.is_decided:
@@ -161,21 +170,25 @@ async def place_order(
             reply.give_up()
 
         checks.start(stored, defer)
-        decided = await reply.wait(deadline)
-        if decided is None and not deferred:
-            decided = await _look(stored, store)
-        return Placement(decided or stored, kind, deferred[0] if deferred else None)
+        outcome = await reply.wait(deadline)
+        if outcome is not None:
+            stored = stored.with_outcome(outcome)
+        elif not deferred:
+            stored = await _look(stored, store)
+        return Placement(stored, kind, deferred[0] if deferred else None)
 
 
 async def _wait_or_look(order: Order, store: OrderStore, reply: PendingReply, deadline: float) -> Order:
     """Wait for the outcome of an order that was placed before, perhaps through another instance, which gets the reply."""
     loop, pause = asyncio.get_running_loop(), FIRST_LOOK
     while not (order.is_decided or reply.is_over or (now := loop.time()) >= deadline):
-        order = await reply.wait(min(now + pause, deadline)) or await _look(order, store)
+        outcome = await reply.wait(min(now + pause, deadline))
+        order = order.with_outcome(outcome) if outcome else await _look(order, store)
         pause = min(pause * 2, LONGEST_LOOK)
     if reply.is_over and not order.is_decided:
         # It came during the last look.
-        order = await reply.wait(loop.time()) or order
+        outcome = await reply.wait(loop.time())
+        order = order.with_outcome(outcome) if outcome else order
     return order
 
 

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from opentelemetry.test._otlp_test_server import OtlpProtoTestServer
 
+from shared.telemetry import semconv
 from shared.tools.traces.model import Span
 from shared.tools.traces.otlp import decode_origin, decode_span
 from tests.waiting import eventually
@@ -52,9 +53,10 @@ class Receiver:
         found = [value for (named, _, series), value in self._values.items() if named == name and series >= wanted]
         return sum(found) if found else None
 
-    def trace(self, trace_id: str) -> list[Span]:
-        """Give what has arrived of one trace, by start time."""
-        return sorted((span for span in self.spans() if span.trace_id == trace_id), key=lambda span: span.start_ns)
+    def trace(self, trace_id: str, *, with_commits: bool = False) -> list[Span]:
+        """Give what has arrived of one trace, by start time; commits, which are in it or not by who shared them, if asked."""
+        found = [span for span in self.spans() if span.trace_id == trace_id and (with_commits or not is_commit(span))]
+        return sorted(found, key=lambda span: span.start_ns)
 
     def linking_into(self, trace_id: str) -> list[Span]:
         """Give the spans of other traces that link into one."""
@@ -65,15 +67,25 @@ class Receiver:
         ]
 
     def wait_for_trace(
-        self, trace_id: str, is_complete: Callable[[Sequence[Span]], bool], within: float = 15.0
+        self,
+        trace_id: str,
+        is_complete: Callable[[Sequence[Span]], bool],
+        within: float = 15.0,
+        *,
+        with_commits: bool = False,
     ) -> list[Span]:
         """Wait until a trace is complete, by the caller's own measure."""
 
         def complete() -> list[Span]:
-            spans = self.trace(trace_id)
+            spans = self.trace(trace_id, with_commits=with_commits)
             return spans if is_complete(spans) else []
 
         return eventually(complete, within=within, what=f"a complete trace {trace_id}")
+
+
+def is_commit(span: Span) -> bool:
+    """Tell whether a span is a group commit."""
+    return semconv.BATCH_SIZE in span.attributes
 
 
 def _texts(attributes: Any) -> dict[str, str]:

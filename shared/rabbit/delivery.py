@@ -79,6 +79,7 @@ class Deliveries:
     async def take(self, message: AbstractIncomingMessage) -> None:
         """Handle one delivery and settle it; what cannot be settled stays with the broker, which hands it out again."""
         envelope = envelopes.read(message)
+        _log.debug("a check has arrived", extra={"order_id": envelope.correlation_id})
         told.arrived(message, envelope, topology.INVENTORY_CHECK)
         error: Exception | None = None
         try:
@@ -91,13 +92,14 @@ class Deliveries:
         except Exception as caught:
             error = caught
             if not isinstance(error, TracedOrdersError):
-                _log.exception("handling a check failed")
+                _log.exception("handling a check failed", extra={"order_id": envelope.correlation_id})
         settlement = settle(error, envelope.failures, self._retry_delays)
         told.check_settled(settlement.outcome, error)
         try:
             await self._carry_out(settlement, message, envelope, error)
             with losses_as_errors():
                 await message.ack()
+            _log.info("a check is settled: %s", settlement.outcome, extra={"order_id": envelope.correlation_id})
         except BrokerUnavailable:
             _log.info("a delivery's channel is gone before its ack: it will be delivered again")
         except Unroutable as failed:
@@ -114,25 +116,29 @@ class Deliveries:
         told.read(check)
         handled = await self._handler.handle(check)
         told.decided(handled.decision, handled.decided_in)
+        _log.debug("a check is decided: %s", handled.decision.status, extra={"order_id": check.order_id})
         return handled.decision
 
     async def _carry_out(
         self, settlement: Settlement, message: AbstractIncomingMessage, envelope: Envelope, error: Exception | None
     ) -> None:
+        which = {"order_id": envelope.correlation_id}
         if settlement == GIVEN_BACK:
             await self._send_on(message, envelope, topology.INVENTORY_CHECK, failures=envelope.failures)
-            _log.warning("a check was held for as long as may be, and goes back: %s", error)
+            _log.warning("a check was held for as long as may be, and goes back: %s", error, extra=which)
         elif settlement.outcome is DeliveryOutcome.RETRY:
             queue = topology.retry_queue(settlement.delay)
             await self._send_on(message, envelope, queue, failures=envelope.failures + 1)
-            _log.warning("attempt %d failed, next in %.1f s: %s", envelope.attempt, settlement.delay, error)
+            _log.warning(
+                "attempt %d failed, next in %.1f s: %s", envelope.attempt, settlement.delay, error, extra=which
+            )
             if settlement.delay >= SHORTEST_TOLD_DELAY:
                 await self._tell_asker(envelope, partial(_delayed, envelope, settlement.delay))
         elif settlement.outcome is DeliveryOutcome.DEAD_LETTER:
             reason, detail = settlement.reason or "unknown", first_line(error) if error else ""
             death = Death(reason, detail, topology.INVENTORY_CHECK, envelope.attempt)
             await self._send_on(message, envelope, topology.DEAD_LETTERS, death=death)
-            _log.error("a check is a dead letter: %s (%s)", reason, error)
+            _log.error("a check is a dead letter: %s (%s)", reason, error, extra=which)
             refuse = partial(self._handler.refuse, envelope.correlation_id or "", f"dead_letter: {reason}")
             await self._tell_asker(envelope, refuse)
 

@@ -26,6 +26,8 @@ def configure(service: str, level: str = "INFO", stream: TextIO = sys.stderr) ->
     # What they have to say of a backend that is away is said once, by the exporter that counts the losses.
     for repetitive in ("opentelemetry.sdk", "opentelemetry.exporter", "urllib3.connectionpool"):
         logging.getLogger(repetitive).setLevel(logging.CRITICAL)
+    # What it has to say of a connection that was lost, we say.
+    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
     # Their every frame, request and statement would be a line, a statement with the customer's data.
     for noisy in (
         "aiormq",
@@ -115,11 +117,17 @@ class _Readable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        extra = "".join(f" {name}={value}" for name, value in {**_extra(record), **_trace_ids()}.items())
+        extra = "".join(f" {name}={_printable(value)}" for name, value in {**_extra(record), **_trace_ids()}.items())
         line = f"{time} {record.levelname:<7} {self._service}  {record.getMessage()}{extra}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return redact_text(line)
+
+
+def _printable(value: object) -> str:
+    """An id may be a stranger's, and must not steer the terminal."""
+    shown = str(value)
+    return shown if shown.isprintable() else repr(shown)
 
 
 def _trace_ids() -> dict[str, str]:

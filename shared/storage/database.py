@@ -11,7 +11,7 @@ from sqlalchemy.dialects import sqlite
 
 from shared.contract.errors import NewerSchema, StoreUnavailable
 from shared.storage.away import away_as_unavailable
-from shared.storage.engines import Result, Work, engine_for
+from shared.storage.engines import Result, Work, attributes_of, engine_for
 from shared.storage.migrations import Migrations
 
 _log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ class Database:
         fill: Callable[[Connection], None] | None = None,
     ) -> None:
         self._engine = engine_for(url)
+        self.attributes = attributes_of(url)
         self._migrations = migrations
         self._fill = fill
         self._is_prepared = False

@@ -10,7 +10,7 @@ import random
 import sqlite3
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from sqlalchemy import Engine as SqlAlchemyEngine
 from sqlalchemy.exc import DBAPIError
 
 from shared.contract.errors import CommitUnknown, first_line
+from shared.telemetry import semconv
 
 LOCK_SECONDS = 2.0
 """Longest wait for another process to let go of the SQLite file, or for a connection of the pool."""
@@ -68,6 +69,19 @@ def engine_for(url: str) -> Engine:
     parsed = make_url(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
     return _Sqlite(parsed.set(drivername="sqlite")) if is_sqlite else _Postgres(parsed)
+
+
+def attributes_of(url: str) -> Mapping[str, str | int]:
+    """Say where a database is, in the names of the conventions."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return {semconv.DB_SYSTEM_NAME: "sqlite", semconv.DB_NAMESPACE: Path(parsed.database or "").stem}
+    return {
+        semconv.DB_SYSTEM_NAME: "postgresql",
+        semconv.DB_NAMESPACE: parsed.database or parsed.username or "",
+        semconv.SERVER_ADDRESS: parsed.host or "localhost",
+        semconv.SERVER_PORT: parsed.port or 5432,
+    }
 
 
 class _Sqlite(Engine):

@@ -21,7 +21,7 @@ from shared.contract.errors import (
     first_line,
 )
 from shared.storage.database import Database
-from shared.tracing.commits import committing, waiting_span
+from shared.tracing.commits import committing, described, waiting_span
 
 MAX_BATCH = 128
 """Writes in one transaction: enough to share one fsync, and no more than a span keeps links by default."""
@@ -47,7 +47,7 @@ class GroupCommit(Generic[Write, Result]):
     """Lets concurrent writes share a transaction: while one commits, the next batch gathers; nothing waits for company.
 
     `apply` carries out a batch inside a transaction, more than once where that has failed, and gives one result a write, in
-    order. A batch that fails on one of its members is done again one by one.
+    order. A batch that fails on one of its members is done again one by one. `statements` is what is told of it in traces.
     """
 
     def __init__(
@@ -55,10 +55,12 @@ class GroupCommit(Generic[Write, Result]):
         database: Database,
         name: str,
         apply: Callable[[Connection, Sequence[Write]], Sequence[Result]],
+        statements: str = "",
     ) -> None:
         self._database = database
         self._name = name
         self._apply = apply
+        self._described = described(name, database.attributes, statements)
         self._waiting: dict[_Waiting[Write, Result], None] = {}
         """In their order. What has left it is in a transaction, and can no longer be withdrawn."""
         self._batch: list[_Waiting[Write, Result]] = []
@@ -124,7 +126,7 @@ class GroupCommit(Generic[Write, Result]):
         if not batch:
             return
         try:
-            with committing(self._name, [member.span for member in batch]):
+            with committing(self._described, [member.span for member in batch]):
                 results = await self._database.write(lambda connection: self._apply_all(connection, batch))
         except StoreUnavailable as error:
             _fail(batch, type(error), str(error))

@@ -31,6 +31,11 @@ DELIVERY_OUTCOME = "delivery.outcome"
 
 DELIVERY_REPLY = "delivery.reply"
 
+DB_SYSTEM_NAME = "db.system.name"
+DB_NAMESPACE = "db.namespace"
+DB_OPERATION_NAME = "db.operation.name"
+DB_QUERY_SUMMARY = "db.query.summary"
+DB_QUERY_TEXT = "db.query.text"
 BATCH_SIZE = "db.operation.batch.size"
 
 LINK_REASON = "link.reason"

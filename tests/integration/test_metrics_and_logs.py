@@ -140,6 +140,38 @@ async def test_a_log_record_knows_the_trace_it_was_written_in(
     assert warning.severity_text == "WARNING"
 
 
+def test_an_ordinary_order_is_one_line_of_each_service_with_its_trace_and_its_id(api: Api, signals: Signals) -> None:
+    order_id = new_id()
+
+    answer = api.submit({"widget": 1}, order_id)
+
+    def lines() -> list[Any]:
+        return [each for each in signals.read().logs if _texts(each.log_record.attributes).get("order_id") == order_id]
+
+    eventually(lambda: len(lines()) >= 2, what="a line of each service")
+    said = {each.log_record.body.string_value for each in lines()}
+    assert said == {"an order is decided: success", "a check is settled: ack"}
+    assert {each.log_record.trace_id.hex() for each in lines()} == {answer.headers["x-trace-id"]}
+    assert all(any(each.log_record.span_id) for each in lines())
+
+
+@pytest.mark.parametrize(("level", "expected"), [("WARNING", 0), ("DEBUG", 3)])
+def test_the_level_decides_whether_there_is_no_line_or_one_a_step(
+    system: System, environment: dict[str, str], level: str, expected: int
+) -> None:
+    worker = system.start_worker(**environment, LOG_LEVEL=level).wait_until_ready()
+    api = system.start_api(**environment, LOG_LEVEL=level, REPLY_TIMEOUT="30")
+    api.service.wait_until_ready()
+    order_id = new_id()
+
+    assert api.submit({"widget": 1}, order_id).status_code == 201
+    assert (api.service.end(), worker.end()) == (0, 0)
+
+    for service in (api.service, worker):
+        assert service.log.count(order_id) >= expected
+        assert expected or order_id not in service.log
+
+
 def _settled_series(signals: Signals, orders: int) -> set[tuple[str, str, frozenset[tuple[str, str]]]]:
     """Wait until the metrics of both services have caught up with so many orders, and give their series."""
 
@@ -168,4 +200,4 @@ async def _place(api: Api, count: int) -> None:
 
 
 def _texts(attributes: Any) -> dict[str, str]:
-    return {each.key: str(each.value) for each in attributes}
+    return {each.key: each.value.string_value or str(each.value) for each in attributes}

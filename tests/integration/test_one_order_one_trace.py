@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
 
 from shared.tools.traces.model import Span
 from tests.system import Api, System, new_id
+from tests.waiting import eventually
 
 SEND, PROCESS = "send orders:inventory.check", "process orders:inventory.check"
 SEND_REPLY, PROCESS_REPLY = "send order-api.replies.{instance}", "process order-api.replies.{instance}"
@@ -90,10 +92,18 @@ STEPS = [
         {**REPLY, **PROCESSED, **ANY_MESSAGE},
     ),
 ]
+DATABASE = {
+    "db.system.name": "sqlite",
+    "db.operation.name": "BATCH",
+    "db.operation.batch.size": int,
+    "db.query.text": re.compile(r".*(INSERT INTO (orders|decisions) \.\.\.).*"),
+}
+IN_ORDERS = {**DATABASE, "db.namespace": "orders", "db.query.summary": "commit orders"}
+IN_STOCK = {**DATABASE, "db.namespace": "inventory", "db.query.summary": "commit reservations"}
 COMMITS = [
-    ("commit orders", "order-api", "POST /orders"),
-    ("commit reservations", "inventory-worker", PROCESS),
-    ("commit orders", "order-api", PROCESS_REPLY),
+    Step("commit orders", "order-api", "CLIENT", "POST /orders", {}, IN_ORDERS),
+    Step("commit reservations", "inventory-worker", "CLIENT", PROCESS, {}, IN_STOCK),
+    Step("commit orders", "order-api", "CLIENT", PROCESS_REPLY, {}, IN_ORDERS),
 ]
 
 
@@ -103,7 +113,6 @@ class Traced:
 
     order_id: str
     spans: Sequence[Span]
-    commits: Sequence[Span]
 
     def the(self, name: str) -> Span:
         """Give the one span of a name."""
@@ -118,14 +127,12 @@ def traced(api: Api, shared_system: System) -> Traced:
     assert answer.status_code == 201
     trace_id = answer.headers["x-trace-id"]
     receiver = shared_system.receiver
-    spans = receiver.wait_for_trace(
-        trace_id, lambda found: len(found) >= len(STEPS) and len(receiver.linking_into(trace_id)) >= len(COMMITS)
-    )
-    return Traced(order_id, spans, receiver.linking_into(trace_id))
+    whole = len(STEPS) + len(COMMITS)
+    return Traced(order_id, receiver.wait_for_trace(trace_id, lambda found: len(found) >= whole, with_commits=True))
 
 
 def test_the_trace_holds_these_spans_and_no_other(traced: Traced) -> None:
-    assert sorted(span.name for span in traced.spans) == sorted(step.name for step in STEPS)
+    assert sorted(span.name for span in traced.spans) == sorted(step.name for step in (*STEPS, *COMMITS))
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
@@ -178,17 +185,34 @@ def test_no_generated_id_is_in_any_span_name(shared_system: System, traced: Trac
     assert traced.order_id not in " ".join(names)
 
 
-def test_each_group_commit_is_a_span_of_its_own_trace_that_links_to_every_span_it_served(traced: Traced) -> None:
-    found = [
-        (commit.name, commit.service, link.span_id)
-        for commit in traced.commits
-        for link in commit.links
-        if link.attributes["link.reason"] == "batch_member" and link.trace_id == traced.spans[0].trace_id
-    ]
+def test_a_group_commit_that_served_one_span_is_a_child_of_it(traced: Traced) -> None:
+    found = [span for span in traced.spans if span.name.startswith("commit ")]
 
-    assert sorted(found) == sorted((name, service, traced.the(member).span_id) for name, service, member in COMMITS)
-    assert {commit.parent_span_id for commit in traced.commits} == {None}
-    assert {commit.kind for commit in traced.commits} == {"INTERNAL"}
+    assert sorted((span.name, span.service, span.kind, str(span.parent_span_id)) for span in found) == sorted(
+        (step.name, step.service, step.kind, traced.the(str(step.parent)).span_id) for step in COMMITS
+    )
+    assert not [span.links for span in found if span.links]
+    for span in found:
+        expected = next(step.attributes for step in COMMITS if step.name == span.name)
+        assert not {name for name, value in expected.items() if not _fits(span.attributes.get(name), value)}
+
+
+def test_a_group_commit_that_served_several_is_a_trace_of_its_own_that_links_to_each(
+    shared_system: System, api: Api
+) -> None:
+    with ThreadPoolExecutor(24) as callers:
+        answers = list(callers.map(lambda _: api.submit({"widget": 1}), range(120)))
+    placed = {answer.headers["x-trace-id"] for answer in answers}
+    receiver = shared_system.receiver
+
+    def shared() -> list[Span]:
+        return [span for trace_id in placed for span in receiver.linking_into(trace_id) if span.name == "commit orders"]
+
+    for commit in eventually(shared, what="a transaction that several orders shared"):
+        assert (commit.kind, commit.parent_span_id) == ("CLIENT", None)
+        assert commit.trace_id not in placed
+        assert len(commit.links) > 1
+        assert {link.attributes["link.reason"] for link in commit.links} == {"batch_member"}
 
 
 def test_the_resource_says_who_made_each_span(traced: Traced) -> None:
