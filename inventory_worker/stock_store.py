@@ -11,7 +11,16 @@ from typing import Any, Self
 from sqlalchemy import Connection, Row, select
 
 from inventory_worker.stock import Ruling, decide, quantities
-from inventory_worker.stock_table import decision_row, find_decisions, lock_levels, put_level, record, stock, take
+from inventory_worker.stock_table import (
+    STATEMENTS,
+    decision_row,
+    find_decisions,
+    lock_levels,
+    put_level,
+    record,
+    stock,
+    take,
+)
 from shared.contract.messages import CheckInventory, OrderStatus
 from shared.storage.database import Database
 from shared.storage.group_commit import GroupCommit
@@ -42,7 +51,7 @@ class SqlStockStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._commits = GroupCommit[Reservation, Reserved](database, "commit reservations", _apply)
+        self._commits = GroupCommit[Reservation, Reserved](database, "commit reservations", _apply, STATEMENTS)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:

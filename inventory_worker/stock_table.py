@@ -4,7 +4,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,10 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
-    bindparam,
-    insert,
-    select,
-    update,
 )
 
 from inventory_worker.stock import Ruling
+from shared.storage.bulk import Bulk
 from shared.storage.database import insert_for
 from shared.storage.migrations import Migrations
 
@@ -48,18 +44,31 @@ decisions = Table(
     Column("lines", Text),
 )
 
-# Statements are built once: building one, and the key under which its SQL is kept, takes longer than running it.
-_LOCKING = (
-    select(stock.c.sku, stock.c.available)
-    .where(stock.c.sku.in_(bindparam("skus", expanding=True)))
-    .order_by(stock.c.sku)
-    .with_for_update()
+_LOCKING = Bulk(
+    "SELECT sku, available FROM stock WHERE sku IN (SELECT sku FROM {given}) ORDER BY sku {lock}",
+    sku="text",
 )
-_FINDING = select(decisions).where(decisions.c.order_id.in_(bindparam("order_ids", expanding=True)))
-_TAKING = (
-    update(stock).where(stock.c.sku == bindparam("of_sku")).values(available=stock.c.available - bindparam("quantity"))
+_FINDING = Bulk(
+    "SELECT * FROM decisions WHERE order_id IN (SELECT order_id FROM {given})",
+    order_id="text",
 )
-_RECORDING = insert(decisions)
+_TAKING = Bulk(
+    "UPDATE stock SET available = available - given.quantity FROM {given} WHERE stock.sku = given.sku",
+    sku="text",
+    quantity="bigint",
+)
+_RECORDING = Bulk(
+    # In one order: two workers that hold the same orders wait for each other here where nothing else keeps them apart.
+    "INSERT INTO decisions ({columns}) SELECT {columns} FROM {given} ORDER BY order_id",
+    order_id="text",
+    status="text",
+    reason="text",
+    decided_at="double precision",
+    traceparent="text",
+    lines="text",
+)
+STATEMENTS = "; ".join(each.statement for each in (_LOCKING, _FINDING, _TAKING, _RECORDING))
+"""What a transaction runs, as it is told in traces."""
 
 
 def put_initial_stock(connection: Connection, initial: Mapping[str, int]) -> None:
@@ -77,25 +86,25 @@ def put_level(connection: Connection, sku: str, available: int) -> None:
 
 def lock_levels(connection: Connection, skus: set[str]) -> dict[str, int]:
     """Find levels, and keep every other transaction from changing them; in one order, so that no two lock each other out."""
-    return {row.sku: row.available for row in connection.execute(_LOCKING, {"skus": sorted(skus)})}
+    return {row.sku: row.available for row in _LOCKING.execute(connection, [{"sku": sku} for sku in sorted(skus)])}
 
 
 def find_decisions(connection: Connection, order_ids: set[str]) -> dict[str, Row[Any]]:
     """Find the rows of decisions, each under its order id."""
-    return {row.order_id: row for row in connection.execute(_FINDING, {"order_ids": sorted(order_ids)})}
+    given = [{"order_id": order_id} for order_id in sorted(order_ids)]
+    return {row.order_id: row for row in _FINDING.execute(connection, given)}
 
 
 def take(connection: Connection, taken: Counter[str]) -> None:
     """Take quantities from the levels."""
     if taken:
-        connection.execute(_TAKING, [{"of_sku": sku, "quantity": quantity} for sku, quantity in sorted(taken.items())])
+        _TAKING.execute(connection, [{"sku": sku, "quantity": quantity} for sku, quantity in taken.items()])
 
 
 def record(connection: Connection, rows: list[dict[str, Any]]) -> None:
     """Record new decisions."""
     if rows:
-        # In one order: two workers that hold the same orders wait for each other here where nothing else keeps them apart.
-        connection.execute(_RECORDING, sorted(rows, key=itemgetter("order_id")))
+        _RECORDING.execute(connection, rows)
 
 
 def decision_row(order_id: str, ruling: Ruling, wanted: Counter[str], traceparent: str | None) -> dict[str, Any]:

@@ -13,13 +13,12 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
-    bindparam,
     literal_column,
-    select,
 )
 
 from order_api.orders import Customer, Order
 from shared.contract.messages import Item, OrderStatus
+from shared.storage.bulk import Bulk
 from shared.storage.migrations import Migrations
 
 MIGRATIONS = Migrations(Path(__file__).with_name("migrations"))
@@ -55,26 +54,32 @@ ORDER_COLUMNS: tuple[Column[Any], ...] = (
     orders.c.decided_at,
 )
 
-THESE = orders.c.order_id.in_(bindparam("order_ids", expanding=True))
-# Statements are built once: building one, and the key under which its SQL is kept, takes longer than running it.
-_FINDING = select(*ORDER_COLUMNS).where(THESE)
-_LOCKING = _FINDING.order_by(orders.c.order_id).with_for_update()
+_FINDING = Bulk("SELECT * FROM orders WHERE order_id IN (SELECT order_id FROM {given})", order_id="text")
+_LOCKING = Bulk(
+    "SELECT order_id FROM orders WHERE order_id IN (SELECT order_id FROM {given}) ORDER BY order_id {lock}",
+    order_id="text",
+)
 
 
 def find(connection: Connection, order_ids: Collection[str]) -> dict[str, Order]:
     """Find orders, each under its id."""
     if not order_ids:
         return {}
-    found = connection.execute(_FINDING, {"order_ids": sorted(order_ids)})
-    return {row.order_id: order_of(row) for row in found}
+    return {row.order_id: order_of(row) for row in _FINDING.execute(connection, ids(order_ids))}
 
 
-def lock(connection: Connection, order_ids: Collection[str]) -> dict[str, Order]:
-    """Find orders, and keep every other transaction from changing them; in one order, so that no two lock each other out."""
-    if not order_ids:
-        return {}
-    found = connection.execute(_LOCKING, {"order_ids": sorted(order_ids)})
-    return {row.order_id: order_of(row) for row in found}
+def lock(connection: Connection, order_ids: Collection[str]) -> None:
+    """Keep every other transaction from changing orders; in one order, so that no two lock each other out.
+
+    SQLite has one writer, and nothing to lock.
+    """
+    if order_ids and connection.dialect.name != "sqlite":
+        _LOCKING.execute(connection, ids(order_ids))
+
+
+def ids(order_ids: Collection[str]) -> list[dict[str, str]]:
+    """Write order ids as rows, in one order."""
+    return [{"order_id": order_id} for order_id in sorted(order_ids)]
 
 
 def order_of(row: Row[Any]) -> Order:
@@ -92,6 +97,20 @@ def order_of(row: Row[Any]) -> Order:
         reason=row.reason,
         decided_at=row.decided_at,
     )
+
+
+NEW = {
+    "order_id": "text",
+    "lines": "text",
+    "customer": "text",
+    "created_at": "double precision",
+    "traceparent": "text",
+    "placement_id": "text",
+    "status": "text",
+    "ask_at": "double precision",
+    "ask_delay": "double precision",
+}
+"""The columns of a new order, with their types in PostgreSQL."""
 
 
 def row_of(order: Order, first_ask_delay: float) -> dict[str, Any]:

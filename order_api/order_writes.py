@@ -1,18 +1,17 @@
 """What is written about orders within shared transactions: new ones, decisions, and what became of their checks."""
 
 import time
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection
 
-from order_api.order_table import IS_PENDING, THESE, find, lock, orders, row_of
-from order_api.orders import Decision, Order, Recorded
-from shared.contract.messages import OrderStatus
-from shared.storage.database import Database, insert_for
+from order_api.order_table import NEW, find, ids, lock, row_of
+from order_api.orders import Decision, Order, Outcome, Recorded
+from shared.storage.bulk import Bulk
+from shared.storage.database import Database
 from shared.storage.group_commit import GroupCommit
 
 
@@ -48,29 +47,49 @@ class Released:
 OrderWrite = Order | Decision | Confirmed | Due | Postponed | Released
 OrderCommits = GroupCommit[OrderWrite, Any]
 
-# Statements are built once: building one, and the key under which its SQL is kept, takes longer than running it.
-_DECIDING = (
-    update(orders)
-    .where(THESE)
-    .values(status=bindparam("new_status"), reason=bindparam("new_reason"), decided_at=bindparam("now"))
+_ADDING = Bulk(
+    "INSERT INTO orders ({columns}) SELECT {columns} FROM {given} WHERE true ORDER BY order_id ON CONFLICT DO NOTHING",
+    **NEW,
 )
-_CONFIRMING = (
-    update(orders)
-    .where(orders.c.order_id == bindparam("confirmed_id"), IS_PENDING)
-    .values(published_at=bindparam("at"))
+# An `error` took no stock, so a decision that comes after it, from a replayed dead letter, is the truth.
+_DECIDING = Bulk(
+    "UPDATE orders SET status = given.status, reason = given.reason, decided_at = given.decided_at FROM {given} "
+    "WHERE orders.order_id = given.order_id "
+    "AND (orders.status = 'pending' OR (orders.status = 'error' AND given.status <> 'error'))",
+    order_id="text",
+    status="text",
+    reason="text",
+    decided_at="double precision",
 )
-_MAKING_DUE = update(orders).where(THESE, IS_PENDING, orders.c.published_at.is_(None)).values(ask_at=0.0)
-_POSTPONING = (
-    update(orders)
-    .where(orders.c.order_id == bindparam("postponed_id"), IS_PENDING, orders.c.ask_at < bindparam("until"))
-    .values(ask_at=bindparam("until"))
+_CONFIRMING = Bulk(
+    "UPDATE orders SET published_at = given.published_at FROM {given} "
+    "WHERE orders.order_id = given.order_id AND status = 'pending'",
+    order_id="text",
+    published_at="double precision",
 )
-_RELEASING = update(orders).where(THESE, IS_PENDING).values(ask_at=0.0, ask_delay=orders.c.ask_delay * 0.5)
+_MAKING_DUE = Bulk(
+    "UPDATE orders SET ask_at = 0 FROM {given} "
+    "WHERE orders.order_id = given.order_id AND status = 'pending' AND published_at IS NULL",
+    order_id="text",
+)
+_POSTPONING = Bulk(
+    "UPDATE orders SET ask_at = given.until FROM {given} "
+    "WHERE orders.order_id = given.order_id AND status = 'pending' AND ask_at < given.until",
+    order_id="text",
+    until="double precision",
+)
+_RELEASING = Bulk(
+    "UPDATE orders SET ask_at = 0, ask_delay = ask_delay * 0.5 FROM {given} "
+    "WHERE orders.order_id = given.order_id AND status = 'pending'",
+    order_id="text",
+)
+STATEMENTS = "; ".join(each.statement for each in (_ADDING, _DECIDING, _CONFIRMING))
+"""What a transaction runs above all, as it is told in traces."""
 
 
 def order_commits(database: Database, first_ask_delay: float) -> OrderCommits:
     """Make the group commit of orders; a new one is due to be asked for again after `first_ask_delay` seconds."""
-    return OrderCommits(database, "commit orders", partial(_apply, first_ask_delay))
+    return OrderCommits(database, "commit orders", partial(_apply, first_ask_delay), STATEMENTS)
 
 
 def _apply(first_ask_delay: float, connection: Connection, batch: Sequence[OrderWrite]) -> Sequence[Any]:
@@ -83,19 +102,17 @@ def _apply(first_ask_delay: float, connection: Connection, batch: Sequence[Order
     decisions = [write for write in batch if isinstance(write, Decision)]
 
     stored = _add(connection, [write for write in batch if isinstance(write, Order)], first_ask_delay)
-    # Every row that is changed here is locked first, in one order, so that no two instances lock each other out; SQLite has
-    # one writer.
-    others = () if connection.dialect.name == "sqlite" else (*confirmed, *due, *postponed, *released)
-    known = lock(connection, {*(decision.order_id for decision in decisions), *others})
-    recorded = iter(_record(connection, decisions, known))
-    if confirmed:
-        connection.execute(_CONFIRMING, [{"confirmed_id": order_id, "at": at} for order_id, at in confirmed.items()])
-    if due:
-        connection.execute(_MAKING_DUE, {"order_ids": sorted(due)})
-    if postponed:
-        connection.execute(_POSTPONING, [{"postponed_id": key, "until": until} for key, until in postponed.items()])
-    if released:
-        connection.execute(_RELEASING, {"order_ids": sorted(released)})
+    # Every row that is changed here is locked first, in one order, so that no two instances lock each other out.
+    lock(connection, {*(decision.order_id for decision in decisions), *confirmed, *due, *postponed, *released})
+    recorded = iter(_record(connection, decisions))
+    for statement, rows in (
+        (_CONFIRMING, [{"order_id": order_id, "published_at": at} for order_id, at in confirmed.items()]),
+        (_MAKING_DUE, ids(due)),
+        (_POSTPONING, [{"order_id": order_id, "until": until} for order_id, until in postponed.items()]),
+        (_RELEASING, ids(released)),
+    ):
+        if rows:
+            statement.execute(connection, rows)
     return [_result(write, stored, recorded) for write in batch]
 
 
@@ -105,45 +122,48 @@ def _result(write: OrderWrite, stored: Mapping[str, Order], recorded: Iterator[R
     return next(recorded) if isinstance(write, Decision) else None
 
 
-@cache
-def _adding(dialect: str) -> Any:
-    return insert_for(dialect, orders).on_conflict_do_nothing().returning(orders.c.order_id)
-
-
 def _add(connection: Connection, batch: Sequence[Order], first_ask_delay: float) -> dict[str, Order]:
     """Store orders, and give the order that is now stored under each id: the first one that came with it."""
-    if not batch:
-        return {}
     first_of_its_id: dict[str, Order] = {}
     for order in batch:
         first_of_its_id.setdefault(order.order_id, order)
-    # Sorted, so that two instances that insert the same ids wait for each other instead of locking each other out.
-    rows = [row_of(order, first_ask_delay) for _, order in sorted(first_of_its_id.items())]
-    new = set(connection.scalars(_adding(connection.dialect.name), rows).all())
-    return {**first_of_its_id, **find(connection, first_of_its_id.keys() - new)}
+    rows = [row_of(order, first_ask_delay) for order in first_of_its_id.values()]
+    if rows and _ADDING.execute(connection, rows).rowcount < len(rows):
+        return find(connection, first_of_its_id)
+    return first_of_its_id
 
 
-def _record(connection: Connection, decisions: Sequence[Decision], known: dict[str, Order]) -> list[Recorded | None]:
-    """Record decisions in their order on the orders that are known, and give what became of each."""
+def _record(connection: Connection, decisions: Sequence[Decision]) -> list[Recorded | None]:
+    """Record decisions in their order, and give what became of each."""
     results: list[Recorded | None] = []
-    changed: dict[str, Order] = {}
-    now = time.time()
-    for decision in decisions:
-        order = known.get(decision.order_id)
-        is_new = order is not None and order.gives_way_to(decision)
-        if order is not None and is_new:
-            order = replace(order, status=decision.status, reason=decision.reason, decided_at=now)
-            known[order.order_id] = changed[order.order_id] = order
-        results.append(None if order is None else Recorded(order, is_new))
-    for (status, reason), order_ids in _by_outcome(changed).items():
-        outcome = {"new_status": status.value, "new_reason": reason, "now": now}
-        connection.execute(_DECIDING, {**outcome, "order_ids": order_ids})
+    for some in _each_order_once(decisions):
+        now = time.time()
+        rows = [
+            {"order_id": each.order_id, "status": each.status.value, "reason": each.reason, "decided_at": now}
+            for each in some
+        ]
+        if _DECIDING.execute(connection, rows).rowcount == len(rows):
+            results += [Recorded(each.order_id, Outcome(each.status, each.reason, now), is_new=True) for each in some]
+        else:
+            found = find(connection, {each.order_id for each in some})
+            results += [_recorded(found.get(each.order_id), now) for each in some]
     return results
 
 
-def _by_outcome(changed: dict[str, Order]) -> dict[tuple[OrderStatus, str | None], list[str]]:
-    """Group orders that one UPDATE can change: there are few outcomes, however many orders."""
-    groups: dict[tuple[OrderStatus, str | None], list[str]] = defaultdict(list)
-    for order_id, order in sorted(changed.items()):
-        groups[order.status, order.reason].append(order_id)
-    return groups
+def _recorded(order: Order | None, now: float) -> Recorded | None:
+    if order is None:
+        return None
+    outcome = Outcome(order.status, order.reason, order.decided_at)
+    return Recorded(order.order_id, outcome, is_new=order.decided_at == now)
+
+
+def _each_order_once(decisions: Sequence[Decision]) -> Iterator[Sequence[Decision]]:
+    """Part decisions, in their order, into runs with at most one for each order: the next one must find it recorded."""
+    run: dict[str, Decision] = {}
+    for decision in decisions:
+        if decision.order_id in run:
+            yield list(run.values())
+            run = {}
+        run[decision.order_id] = decision
+    if run:
+        yield list(run.values())

@@ -4,7 +4,7 @@ import enum
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from aio_pika.abc import AbstractIncomingMessage
 
@@ -13,7 +13,14 @@ from order_api.waiter import Reply, Waiter
 from shared.contract import envelope as envelopes
 from shared.contract import topology
 from shared.contract.envelope import Envelope
-from shared.contract.errors import BrokerUnavailable, MalformedMessage, TracedOrdersError, Unavailable, WriteFailed
+from shared.contract.errors import (
+    BrokerUnavailable,
+    MalformedMessage,
+    StoreUnavailable,
+    TracedOrdersError,
+    Unavailable,
+    WriteFailed,
+)
 from shared.contract.messages import CheckDelayed, InventoryDecision, OrderStatus, require_type
 from shared.rabbit.connection import Session
 from shared.rabbit.consumer import Consumer
@@ -115,6 +122,7 @@ class Replies:
     async def take(self, message: AbstractIncomingMessage) -> None:
         """Record the decision that a reply brings, wake who waits for it, then ack."""
         envelope = envelopes.read(message)
+        _log.debug("a reply has arrived", extra={"order_id": envelope.correlation_id})
         delivery_told.arrived(message, envelope, topology.REPLY_QUEUE_TEMPLATE)
         error: TracedOrdersError | None = None
         try:
@@ -141,7 +149,12 @@ class Replies:
 
     async def _record(self, decision: Decision) -> None:
         recorded = await self._database.run(lambda: self._store.record(decision))
-        told.replied(self._match(decision, recorded))
+        kind = self._match(decision, recorded)
+        told.replied(kind)
+        if kind is ReplyKind.LATE:
+            with suppress(StoreUnavailable):
+                order = await self._store.get(decision.order_id)
+                told.came_late(order.traceparent if order else None)
 
     async def _postpone(self, delayed: CheckDelayed) -> None:
         """Take word that a check is tried again by the inventory itself: it is not lost."""
@@ -160,19 +173,17 @@ class Replies:
             told.describe_order(decision.order_id)
             _log.warning("a reply for an order that is not known here", extra={"order_id": decision.order_id})
             return ReplyKind.FOREIGN
-        order = recorded.order
-        self._on_decided(order.order_id)
-        told.describe_order(order.order_id, order.status, order.reason)
-        waiters = self._waiters.get(order.order_id, ())
+        order_id, outcome = recorded.order_id, recorded.outcome
+        self._on_decided(order_id)
+        told.describe_order(order_id, outcome.status, outcome.reason)
+        waiters = self._waiters.get(order_id, ())
         for waiter in waiters:
-            waiter.wake(Reply(order, told.here()))
+            waiter.wake(Reply(outcome, told.here()))
         if not recorded.is_new:
             return ReplyKind.DUPLICATE
-        told.decided(order.status, order.reason)
-        if waiters:
-            return ReplyKind.MATCHED
-        told.came_late(order.traceparent)
-        return ReplyKind.LATE
+        told.decided(outcome.status, outcome.reason)
+        _log.info("an order is decided: %s", outcome.status, extra={"order_id": order_id})
+        return ReplyKind.MATCHED if waiters else ReplyKind.LATE
 
 
 def _read_decision(envelope: Envelope, body: bytes) -> Decision:

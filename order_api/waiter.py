@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from opentelemetry.trace import SpanContext
 
-from order_api.orders import Order
+from order_api.orders import Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The order that a reply was for, decided."""
+    """The outcome that a reply brought."""
 
-    order: Order
+    outcome: Outcome
     span: SpanContext
     """The process span of the reply, for whoever waited to link to."""
 
@@ -25,8 +25,8 @@ class Waiter:
         """Seconds that the request has waited so far."""
         self._reply: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
 
-    async def wait(self, deadline: float) -> Order | None:
-        """Wait until a time of the event loop's clock for the decided order; None when it has not come by then."""
+    async def wait(self, deadline: float) -> Outcome | None:
+        """Wait until a time of the event loop's clock for the outcome; None when it has not come by then."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
@@ -37,7 +37,7 @@ class Waiter:
             return None
         finally:
             self.waited += loop.time() - started
-        return reply.order if reply else None
+        return reply.outcome if reply else None
 
     @property
     def came_in(self) -> SpanContext | None:

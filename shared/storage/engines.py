@@ -93,11 +93,19 @@ class _Sqlite(Engine):
         self._url = url
         self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", pool_size=1)
         self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=READERS)
+        self._connection: Connection | None = None
         self._writing = ThreadPoolExecutor(1, "database-writer")
         self._reading = ThreadPoolExecutor(READERS, "database-reader")
 
     async def write(self, work: Work[Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._writing, _transact, self._writer, work)
+        return await asyncio.get_running_loop().run_in_executor(self._writing, self._transact, work)
+
+    def _transact(self, work: Work[Result]) -> Result:
+        # Kept: to take a connection out of the pool and to put it back takes longer than an empty transaction.
+        if self._connection is None:
+            self._connection = self._writer.connect()
+        with self._connection.begin():
+            return work(self._connection)
 
     async def read(self, work: Work[Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._reading, _transact, self._reader, work)
@@ -110,6 +118,8 @@ class _Sqlite(Engine):
             engine.dispose()
 
     async def close(self) -> None:
+        if self._connection is not None:
+            await asyncio.get_running_loop().run_in_executor(self._writing, self._connection.close)
         for threads in (self._writing, self._reading):
             threads.shutdown(wait=False)
         self._writer.dispose()

@@ -60,9 +60,10 @@ async def test_a_decision_is_recorded_once(store: SqlOrderStore) -> None:
     assert first is not None
     assert second is not None
     assert (first.is_new, second.is_new) == (True, False)
-    assert first.order == second.order
-    assert (first.order.status, first.order.reason) == (OrderStatus.OUT_OF_STOCK, "insufficient_stock: widget")
-    assert first.order.decided_at is not None
+    assert first.outcome == second.outcome
+    assert (first.outcome.status, first.outcome.reason) == (OrderStatus.OUT_OF_STOCK, "insufficient_stock: widget")
+    assert first.outcome.decided_at is not None
+    assert await store.get(order.order_id) == order.with_outcome(first.outcome)
 
 
 async def test_a_decision_for_an_unknown_order_is_recorded_nowhere(store: SqlOrderStore) -> None:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from order_api.orders import Decision, Order, Placement, PlacementKind, Recorded, place_order
+from order_api.orders import Decision, Order, Outcome, Placement, PlacementKind, Recorded, place_order
 from shared.contract.errors import BrokerUnavailable, StoreUnavailable, TracedOrdersError
 from shared.contract.messages import Item, OrderStatus
 
 ORDER = Order("ORDER-1", (Item(sku="widget", quantity=2),), None, 1000.0, None, "placement-1")
-DECIDED = replace(ORDER, status=OrderStatus.SUCCESS)
+OUTCOME = Outcome(OrderStatus.SUCCESS, None, 2.0)
+DECIDED = ORDER.with_outcome(OUTCOME)
 
 
 class FakeStore:
@@ -43,9 +44,9 @@ class FakeReply:
     """A reply that comes when the test says so."""
 
     def __init__(self) -> None:
-        self._reply: asyncio.Future[Order | None] = asyncio.get_running_loop().create_future()
+        self._reply: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
 
-    async def wait(self, deadline: float) -> Order | None:
+    async def wait(self, deadline: float) -> Outcome | None:
         try:
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(self._reply)
@@ -56,8 +57,8 @@ class FakeReply:
     def is_over(self) -> bool:
         return self._reply.done()
 
-    def come(self, order: Order | None) -> None:
-        self._reply.set_result(order)
+    def come(self, outcome: Outcome | None) -> None:
+        self._reply.set_result(outcome)
 
     def give_up(self) -> None:
         self.come(None)
@@ -104,7 +105,7 @@ async def test_a_reply_is_expected_and_the_order_stored_before_its_check_is_sent
     log: list[str] = []
     replies = FakeReplies(log)
 
-    placement = await _place(FakeStore(log), replies, log, lambda _: replies.reply.come(DECIDED))
+    placement = await _place(FakeStore(log), replies, log, lambda _: replies.reply.come(OUTCOME))
 
     assert log == ["expect ORDER-1", "store", "send ORDER-1"]
     assert placement == Placement(DECIDED, PlacementKind.NEW)
