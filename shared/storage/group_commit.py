@@ -27,6 +27,10 @@ MAX_BATCH = 128
 """Writes in one transaction: enough to share one fsync, and no more than a span keeps links by default."""
 MAX_WAITING = 2048
 """Writes that wait at a time: some sixteen transactions."""
+BUSY_BATCH = 8
+"""Writes in a transaction from which on the next one may gather: it will have company, too."""
+GATHER_SECONDS = 0.008
+"""How long it gathers. Each transaction, whatever its size, takes the GIL from the event loop a dozen times."""
 MAX_WAIT_SECONDS = 3.0
 """Longest wait for a transaction: less than callers wait by default, so that they hear that they were refused."""
 
@@ -44,7 +48,8 @@ class _Waiting(Generic[Write, Result]):
 
 
 class GroupCommit(Generic[Write, Result]):
-    """Lets concurrent writes share a transaction: while one commits, the next batch gathers; nothing waits for company.
+    """Lets concurrent writes share a transaction: while one commits, the next batch gathers, and for a moment longer where
+    there are many; a write that comes alone never waits for company.
 
     `apply` carries out a batch inside a transaction, more than once where that has failed, and gives one result a write, in
     order. A batch that fails on one of its members is done again one by one. `statements` is what is told of it in traces.
@@ -118,7 +123,9 @@ class GroupCommit(Generic[Write, Result]):
                 for member in self._batch:
                     del self._waiting[member]
                 await self._commit(self._batch)
-                self._batch = []
+                is_busy, self._batch = len(self._batch) >= BUSY_BATCH, []
+                if is_busy and len(self._waiting) < MAX_BATCH and self._refusal is None:
+                    await asyncio.sleep(GATHER_SECONDS)
 
     async def _commit(self, batch: Sequence[_Waiting[Write, Result]]) -> None:
         # A caller that has given up must not find its write done after all.

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import statistics
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,6 +68,27 @@ async def test_each_write_gets_its_own_result_and_writes_share_transactions(tmp_
         assert results == [number * 10 for number in range(100)]
         assert await _stored(database) == list(range(100))
         assert len(recorder.batches) < 10
+
+
+async def test_many_callers_that_write_again_after_a_while_share_each_transaction_with_most_others(
+    tmp_path: Path,
+) -> None:
+    recorder = Recorder()
+    callers, rounds = 64, 20
+
+    async def write_again_and_again(commits: GroupCommit[int, int], caller: int) -> None:
+        for number in range(rounds):
+            await commits.submit(caller * rounds + number)
+            await asyncio.sleep(caller % 16 / 2000)
+
+    async with (
+        Database(f"sqlite:///{tmp_path}/n.db", fill=metadata.create_all).open() as database,
+        GroupCommit(database, "commit numbers", recorder.apply).running() as commits,
+    ):
+        await asyncio.gather(*(write_again_and_again(commits, caller) for caller in range(callers)))
+
+    assert sum(recorder.batches) == callers * rounds
+    assert statistics.mean(recorder.batches) > callers / 3
 
 
 async def test_a_write_that_cannot_be_done_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
