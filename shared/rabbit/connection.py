@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import aio_pika
@@ -64,6 +65,10 @@ class Session:
     async def open_channel(self, **options: Any) -> AbstractChannel:
         """Open a channel with whose end the session ends."""
         channel = await self._connection.channel(**options)
+        underlay = await channel.get_underlay_channel()
+        # A confirm is waited for, and not before it that the socket has drained: until then the client locks the channel.
+        for method in ("basic_publish", "basic_ack"):
+            setattr(underlay, method, partial(getattr(underlay, method), wait=False))
         channel.close_callbacks.add(self.give_up)
         return channel
 
