@@ -55,12 +55,11 @@ def create_app(settings: Settings, _: TelemetrySettings, instance: str) -> FastA
             stack.push_async_callback(drain, deliveries.consumer, timeout=DRAIN_SECONDS)
             yield {"resources": routes.Resources(store)}
 
-    app = new_app(
+    return new_app(
         "Traced Orders: inventory worker",
         "Reserves stock for the checks that arrive over RabbitMQ.",
         lifespan,
         {"broker": partial(ping_all, publishing, consuming), "database": database.ping},
+        routes.router,
         settings.order_api_key,
     )
-    app.include_router(routes.router)
-    return app

@@ -64,13 +64,12 @@ def create_app(settings: Settings, telemetry: TelemetrySettings, instance: str) 
             await stack.enter_async_context(relay.running())
             yield {"resources": routes.Resources(settings, telemetry, store, checks, replies)}
 
-    app = new_app(
+    return new_app(
         "Traced Orders: order API",
         "Takes orders, asks the inventory over RabbitMQ, keeps one trace an order.",
         lifespan,
         {"broker": partial(ping_all, publishing, consuming), "database": database.ping},
+        routes.router,
         settings.order_api_key,
         replies.stop_waiting,
     )
-    app.include_router(routes.router)
-    return app

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 
 from shared.service.body_limit import BodyLimit
@@ -18,6 +18,7 @@ def new_app(
     summary: str,
     lifespan: Any,
     pings: Mapping[str, Ping],
+    router: APIRouter | None = None,
     api_key: SecretStr | None = None,
     stop_waiting: Callable[[], None] = lambda: None,
 ) -> FastAPI:
@@ -30,6 +31,8 @@ def new_app(
         title=title,
         summary=summary,
         lifespan=lifespan,
+        # Flat, and those that are asked for most first: a router that is included costs each request its own look.
+        routes=[*(router.routes if router else ()), *probes(pings).routes],
         telemetry={"operation_spans": False, "logs": False, "exclude": is_probe},
     )
     app.state.api_key = api_key
@@ -39,5 +42,4 @@ def new_app(
     # The last one added is the outermost: what the others answer has the header too.
     app.add_middleware(TraceIdHeader)
     answer_with_problems(app)
-    app.include_router(probes(pings))
     return app
