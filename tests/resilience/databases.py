@@ -73,10 +73,6 @@ class Killer:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def is_caught(self) -> bool:
-        """Tell whether a worker is held."""
-        return bool(fetch(self._url, f"SELECT pid {_SLEEPING}"))
-
     def caught(self) -> list[str]:
         """Name the roles of those who are held."""
         return [row["usename"] for row in fetch(self._url, f"SELECT usename {_SLEEPING}")]

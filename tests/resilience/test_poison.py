@@ -24,19 +24,23 @@ WATCHED_SECONDS = 50.0
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("count", [1, 4])
 def test_a_check_that_kills_its_worker_is_buried_alone_and_twenty_beside_it_are_decided(
-    rig: Rig, own_postgres: PrivatePostgres
+    rig: Rig, own_postgres: PrivatePostgres, count: int
 ) -> None:
-    """The worker is killed whenever it touches the killer's stock, and started again, as by a supervisor.
+    """Whichever worker touches the killer's stock is killed, and started again, as by a supervisor.
 
     The twenty are in the queue before and behind the killer, so that one worker holds them all when it dies the first time.
     """
     with own_postgres.database() as url:
+        roles = [f"worker-{number}" for number in range(count)]
 
-        def start() -> Service:
-            return rig.launch_worker(DATABASE_URL=url, INITIAL_STOCK='{"widget": 1000, "killer": 1000}')
+        def start(role: str) -> Service:
+            own = url.replace("//orders@", f"//{role}@")
+            return rig.launch_worker(DATABASE_URL=own, INITIAL_STOCK='{"widget": 1000, "killer": 1000}')
 
-        start().wait_until_ready().end()
+        execute(url, "".join(f'CREATE ROLE "{role}" SUPERUSER LOGIN;' for role in roles))
+        start(roles[0]).wait_until_ready().end()
         execute(url, KILLING_SQL.format(sku="killer"))
         api = rig.start_api(REPLY_TIMEOUT="0.5")
         innocents, killer = [new_id("GOOD") for _ in range(INNOCENTS)], new_id("KILLER")
@@ -44,28 +48,31 @@ def test_a_check_that_kills_its_worker_is_buried_alone_and_twenty_beside_it_are_
         for order_id in (*innocents[:half], killer, *innocents[half:]):
             assert api.submit({"killer" if order_id == killer else "widget": 1}, order_id).status_code == 202
 
-        workers = [start()]
-        at_the_killer = Killer(url)
+        workers = {role: start(role) for role in roles}
+        at_the_killer, deaths = Killer(url), 0
 
         def is_over() -> bool:
-            if at_the_killer.is_caught():
-                workers[-1].kill()
+            nonlocal deaths
+            for role in at_the_killer.caught():
+                deaths += 1
+                workers[role].kill()
                 at_the_killer.let_go()
-                workers.append(start())
+                workers[role] = start(role)
             pending = [order_id for order_id in (*innocents, killer) if api.read(order_id)["status"] == "pending"]
-            return not pending or len(workers) > 3 * DEATHS
+            return not pending or deaths > 3 * DEATHS
 
         eventually(is_over, within=300, what="an outcome of every order")
-        workers[-1].wait_until_ready()
+        for worker in workers.values():
+            worker.wait_until_ready()
 
         statuses = {order_id: api.read(order_id)["status"] for order_id in innocents}
-        deaths, letters = len(workers) - 1, rig.meter.dead_letters()
+        letters = rig.meter.dead_letters()
         print(f"{deaths} deaths, {len(letters)} dead letters of {len(set(letters))} orders")
         assert set(statuses.values()) == {"success"}
         assert letters == [killer]
         assert api.read(killer)["status"] == "error"
         assert deaths <= DEATHS
-        assert stock_levels(workers[-1]) == {"widget": 1000 - INNOCENTS, "killer": 1000}
+        assert stock_levels(workers[roles[0]]) == {"widget": 1000 - INNOCENTS, "killer": 1000}
 
 
 @pytest.mark.parametrize("hours", [False, pytest.param(True, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
