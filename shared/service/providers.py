@@ -23,13 +23,13 @@ from shared.service import logs
 from shared.service import telemetry_environment as environment
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.telemetry.batching import CountedBatchLogRecordProcessor, CountedBatchSpanProcessor
-from shared.telemetry.ended_spans import RewritingProcessor, with_error_type
 from shared.telemetry.exporters import BufferedLogExporter, BufferedMetricExporter, BufferedSpanExporter
 from shared.telemetry.instrumentation import ConventionalTracerProvider, Destinations
 from shared.telemetry.joined_histograms import JoinedHistograms
 from shared.telemetry.light_metrics import LightMeterProvider
+from shared.telemetry.otlp_encoder import SpanEncoder
 from shared.telemetry.propagation import GuardedPropagator
-from shared.telemetry.redaction import RedactionProcessor
+from shared.telemetry.redaction import RedactingSpanExporter, Redaction
 from shared.telemetry.sampling import LinkedSampler
 from shared.telemetry.sender import FLUSH_SECONDS, Sender
 from shared.tracing import instruments as metrics
@@ -41,7 +41,7 @@ _DESTINATIONS = Destinations(
     frozenset({topology.REPLY_QUEUE_TEMPLATE}),
     {topology.ORDERS_EXCHANGE: topology.INVENTORY_CHECK},
 )
-_KEPT_IN_QUERIES = frozenset({"order_id"})
+_REDACTION = Redaction(kept_in_queries={"order_id"})
 
 QUEUE_SIZE = 32_768
 """Spans that wait for export unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise; the SDK's 2,048 lose a third of them under load."""
@@ -111,8 +111,7 @@ def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapp
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     # The SDK has read OTEL_TRACES_SAMPLER by now, and gives what it made of it nowhere else.
     sampler = provider.sampler = LinkedSampler(provider.sampler)
-    batching = RewritingProcessor(with_error_type, _batching(exporter, environ))
-    provider.add_span_processor(RedactionProcessor(batching, _KEPT_IN_QUERIES))
+    provider.add_span_processor(_batching(exporter, environ))
     trace.set_tracer_provider(provider)
     AioPikaInstrumentor().instrument(
         tracer_provider=ConventionalTracerProvider(provider, _DESTINATIONS, follows_parents=sampler.follows_parents)
@@ -167,5 +166,5 @@ def span_exporter(settings: TelemetrySettings, environ: Mapping[str, str]) -> Sp
     if environment.is_off(environ) or not environment.has_backend(settings, environ) or chosen == "none":
         return None
     if chosen == "console":
-        return ConsoleSpanExporter()
-    return BufferedSpanExporter(environment.sender("traces", settings, environ))
+        return RedactingSpanExporter(ConsoleSpanExporter(), _REDACTION)
+    return BufferedSpanExporter(environment.sender("traces", settings, environ), SpanEncoder(_REDACTION).encode)

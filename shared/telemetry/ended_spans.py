@@ -1,37 +1,12 @@
 """Changes to spans between their end and their export, when a span itself is frozen and only a copy can differ."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import Status, StatusCode
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Link, Status, StatusCode
 from opentelemetry.util import types
 
 from . import semconv
-
-
-class RewritingProcessor(SpanProcessor):
-    """Hands each ended span on as `rewrite` gives it: the span itself, or a copy."""
-
-    def __init__(self, rewrite: Callable[[ReadableSpan], ReadableSpan], following: SpanProcessor) -> None:
-        self._rewrite = rewrite
-        self._following = following
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Pass on: nothing is exported yet."""
-        self._following.on_start(span, parent_context)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Hand on the span or its copy."""
-        self._following.on_end(self._rewrite(span))
-
-    def shutdown(self) -> None:
-        """Shut the following processor down."""
-        self._following.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Flush the following processor."""
-        return self._following.force_flush(timeout_millis)
 
 
 def copy_of(
@@ -40,6 +15,7 @@ def copy_of(
     name: str | None = None,
     attributes: types.Attributes = None,
     events: Sequence[Event] | None = None,
+    links: Sequence[Link] | None = None,
     status: Status | None = None,
 ) -> ReadableSpan:
     """Copy an ended span with some parts replaced."""
@@ -50,7 +26,7 @@ def copy_of(
         resource=span.resource,
         attributes=span.attributes if attributes is None else attributes,
         events=span.events if events is None else events,
-        links=span.links,
+        links=span.links if links is None else links,
         kind=span.kind,
         status=span.status if status is None else status,
         start_time=span.start_time,

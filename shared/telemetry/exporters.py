@@ -19,7 +19,6 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from .account import Account
 from .buffer import Buffer
 from .joined_histograms import JoinedHistograms
-from .otlp_encoder import encode_spans
 from .otlp_http import OtlpHttp
 from .sender import Sender
 from .target import Target
@@ -39,14 +38,15 @@ def sender_of(signal: str, target: Target, limit: float, most: int) -> Sender:
 
 
 class BufferedSpanExporter(SpanExporter):
-    """Exports spans, by the direct encoder."""
+    """Exports spans as `encode` writes a batch of them."""
 
-    def __init__(self, sender: Sender) -> None:
+    def __init__(self, sender: Sender, encode: Callable[[Sequence[ReadableSpan]], bytes]) -> None:
         self.sender = sender
+        self._encode = encode
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Hand a batch over."""
-        is_encoded = _hand_over(self.sender, lambda: encode_spans(spans), len(spans))
+        is_encoded = _hand_over(self.sender, lambda: self._encode(spans), len(spans))
         return SpanExportResult.SUCCESS if is_encoded else SpanExportResult.FAILURE
 
     def shutdown(self) -> None:

@@ -5,7 +5,7 @@ Field numbers are those of opentelemetry/proto/common/v1/common.proto. A tag is 
 
 import logging
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -26,37 +26,46 @@ def _long_varint(number: int) -> bytes:
 _VARINTS = [_long_varint(number) for number in range(2048)]
 
 MOST_TEXTS, LONGEST_TEXT = 4096, 64
-_texts: dict[tuple[str, str], bytes] = {}
-"""Text attributes as they go on the wire. Most are the same on every span and get in early; then ids fill it, and it stays."""
 
 
-def attribute_fields(tag: bytes, attributes: Mapping[str, Any] | None) -> list[bytes]:
-    """Write each attribute that can be encoded, as a field of its own."""
-    if not attributes:
-        return []
-    encoded = []
-    # The SDK's mapping takes a lock for each key it is asked for, and one for a copy.
-    plain = attributes.copy() if hasattr(attributes, "copy") else attributes
-    for key, value in plain.items():
-        try:
-            content = _key_value(key, value)
-        except (TypeError, ValueError, OverflowError):
-            _log.warning("attribute %r cannot be encoded", key)
-        else:
-            encoded.append(tag + varint(len(content)) + content)
-    return encoded
+class Attributes:
+    """Writes attributes, each as `clean` gives it from its name and value."""
+
+    def __init__(self, clean: Callable[[str, Any], Any] | None = None) -> None:
+        self._clean = clean
+        self._texts: dict[tuple[str, str], bytes] = {}
+        """Clean texts as they go on the wire. Most are the same on every span and get in early; then ids fill it up."""
+
+    def fields(self, tag: bytes, attributes: Mapping[str, Any] | None) -> list[bytes]:
+        """Write each attribute that can be encoded, as a field of its own."""
+        if not attributes:
+            return []
+        encoded = []
+        # The SDK's mapping takes a lock for each key it is asked for, and one for a copy.
+        plain = attributes.copy() if hasattr(attributes, "copy") else attributes
+        for key, value in plain.items():
+            try:
+                content = self._key_value(key, value)
+            except (TypeError, ValueError, OverflowError):
+                _log.warning("attribute %r cannot be encoded", key)
+            else:
+                encoded.append(tag + varint(len(content)) + content)
+        return encoded
+
+    def _key_value(self, key: str, value: Any) -> bytes:
+        if type(value) is not str:
+            return _key_value(key, value if self._clean is None else self._clean(key, value))
+        content = self._texts.get((key, value))
+        if content is None:
+            clean = value if self._clean is None else self._clean(key, value)
+            content = _key_value(key, clean)
+            if clean is value and len(self._texts) < MOST_TEXTS and len(value) <= LONGEST_TEXT:
+                self._texts[key, value] = content
+        return content
 
 
 def _key_value(key: str, value: Any) -> bytes:
-    if type(value) is not str:
-        return message(b"\x0a", key.encode()) + message(b"\x12", _any_value(value))
-    pair = key, value
-    content = _texts.get(pair)
-    if content is None:
-        content = message(b"\x0a", key.encode()) + message(b"\x12", message(b"\x0a", value.encode()))
-        if len(_texts) < MOST_TEXTS and len(value) <= LONGEST_TEXT:
-            _texts[pair] = content
-    return content
+    return message(b"\x0a", key.encode()) + message(b"\x12", _any_value(value))
 
 
 def _any_value(value: Any) -> bytes:

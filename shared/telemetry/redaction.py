@@ -1,86 +1,111 @@
-"""Keeps personal data out of what is exported: one processor, in front of every span exporter."""
+"""Keeps personal data out of what is exported: masked as spans are written, or in copies for an exporter that is not ours."""
 
 import re
-from collections.abc import Mapping, Set
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, Final
 
-from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor
-from opentelemetry.trace import Status
-from opentelemetry.util import types
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Link, Status
 
-from .ended_spans import RewritingProcessor, copy_of
+from .ended_spans import copy_of, with_error_type
 
-MASK = "[redacted]"
-
-_PERSONAL_NAMES = frozenset(
+MASK: Final = "[redacted]"
+PERSONAL_NAMES: Final = frozenset(
     {"email", "customer", "customer.id", "customer.email", "user.id", "user.email", "client.address", "enduser.id"}
 )
+"""Attributes that are personal by their name, whatever they hold."""
+EMAIL: Final = r"[\w.+%!#$'*^`{|}~\-]{1,64}(?:@|%40)[\w\-]{1,63}(?:\.[\w\-]{1,63})+"
+
 _QUERY = "url.query"
-_EMAIL = re.compile(r"[\w.+%!#$'*^`{|}~\-]{1,64}(?:@|%40)[\w\-]{1,63}(?:\.[\w\-]{1,63})+", re.IGNORECASE)
 
 
-def redact_text(text: str) -> str:
-    """Mask every e-mail address in a text."""
-    return _EMAIL.sub(MASK, text) if "@" in text or "%40" in text else text
-
-
-def _redact_query(query: str, kept: Set[str]) -> str:
-    """Mask the values of a query string: what callers add to the parameters that there are is their own data."""
-    pairs = (pair.partition("=") for pair in query.split("&"))
-    return "&".join(f"{name}={value if name in kept else MASK}" if equals else name for name, equals, value in pairs)
-
-
-def _redact(
-    attributes: Mapping[str, types.AttributeValue], kept_in_queries: Set[str]
-) -> Mapping[str, types.AttributeValue]:
-    """Give the attributes without personal data; the very same mapping where there is none."""
-    masked: dict[str, types.AttributeValue] = {}
-    for name, value in attributes.items():
-        if name in _PERSONAL_NAMES:
-            masked[name] = MASK
-        elif isinstance(value, str):
-            if (text := redact_text(_redact_query(value, kept_in_queries) if name == _QUERY else value)) != value:
-                masked[name] = text
-        elif isinstance(value, tuple) and value and isinstance(value[0], str):
-            texts = tuple(redact_text(str(part)) for part in value)
-            if texts != value:
-                masked[name] = texts
-    return {**attributes, **masked} if masked else attributes
-
-
-class RedactionProcessor(RewritingProcessor):
-    """Hands each ended span on, replaced by a masked copy where it holds personal data.
+class Redaction:
+    """What is personal: attributes of these names, and in any text what one of these patterns finds.
 
     `kept_in_queries` names the query parameters whose values are the application's own and stay readable.
     """
 
-    def __init__(self, following: SpanProcessor, kept_in_queries: Set[str] = frozenset()) -> None:
-        super().__init__(partial(_redacted, kept_in_queries), following)
+    def __init__(
+        self,
+        names: Set[str] = PERSONAL_NAMES,
+        patterns: Iterable[str] = (),
+        kept_in_queries: Set[str] = frozenset(),
+    ) -> None:
+        self._names = names
+        self._email = re.compile(EMAIL, re.IGNORECASE)
+        self._patterns = [re.compile(pattern) for pattern in patterns]
+        self._kept_in_queries = kept_in_queries
+
+    def text(self, text: str) -> str:
+        """Mask what is personal in a text."""
+        if "@" in text or "%40" in text:
+            text = self._email.sub(MASK, text)
+        for pattern in self._patterns:
+            text = pattern.sub(MASK, text)
+        return text
+
+    def value(self, name: str, value: Any) -> Any:
+        """Give the value of an attribute without what is personal; the very same where nothing is."""
+        if name in self._names:
+            return MASK
+        if isinstance(value, str):
+            masked = self.text(self._query(value) if name == _QUERY else value)
+            return value if masked == value else masked
+        if isinstance(value, Sequence) and not isinstance(value, bytes):
+            parts = tuple(self.text(part) if isinstance(part, str) else part for part in value)
+            return value if parts == tuple(value) else parts
+        return value
+
+    def _query(self, query: str) -> str:
+        """Mask the values of a query string: what callers add to the parameters that there are is their own data."""
+        pairs = (pair.partition("=") for pair in query.split("&"))
+        return "&".join(
+            f"{name}={value if name in self._kept_in_queries else MASK}" if equals else name
+            for name, equals, value in pairs
+        )
+
+    def _attributes(self, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+        return {name: self.value(name, value) for name, value in (attributes or {}).items()}
+
+    def span(self, span: ReadableSpan) -> ReadableSpan:
+        """Copy a span without what is personal."""
+        return copy_of(
+            span,
+            name=self.text(span.name),
+            attributes=self._attributes(span.attributes),
+            events=[
+                Event(self.text(event.name), self._attributes(event.attributes), event.timestamp)
+                for event in span.events
+            ],
+            links=[Link(link.context, self._attributes(link.attributes)) for link in span.links],
+            status=Status(span.status.status_code, self.text(span.status.description or "") or None),
+        )
 
 
-def _redacted(kept_in_queries: Set[str], span: ReadableSpan) -> ReadableSpan:
-    """Give the span itself, or a copy of it without the personal data in its name, attributes, events and status."""
-    name = redact_text(span.name)
-    found = span.attributes or {}
-    attributes = _redact(found, kept_in_queries)
-    events = [_redact_event(event, kept_in_queries) for event in span.events]
-    status = _redact_status(span.status)
-    if (
-        name == span.name
-        and attributes is found
-        and status is span.status
-        and all(a is b for a, b in zip(events, span.events, strict=True))
-    ):
-        return span
-    return copy_of(span, name=name, attributes=attributes, events=events, status=status)
+DEFAULT: Final = Redaction()
 
 
-def _redact_event(event: Event, kept_in_queries: Set[str]) -> Event:
-    attributes = event.attributes or {}
-    masked = _redact(attributes, kept_in_queries)
-    return event if masked is attributes else Event(event.name, masked, event.timestamp)
+def redact_text(text: str) -> str:
+    """Mask every e-mail address in a text."""
+    return DEFAULT.text(text)
 
 
-def _redact_status(status: Status) -> Status:
-    masked = redact_text(status.description or "")
-    return status if masked == (status.description or "") else Status(status.status_code, masked)
+class RedactingSpanExporter(SpanExporter):
+    """Hands spans on to any exporter, without what is personal and with the error type that failed ones must have."""
+
+    def __init__(self, inner: SpanExporter, redaction: Redaction = DEFAULT) -> None:
+        self._inner = inner
+        self._redaction = redaction
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export copies."""
+        return self._inner.export([self._redaction.span(with_error_type(span)) for span in spans])
+
+    def shutdown(self) -> None:
+        """Shut the exporter down."""
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        return self._inner.force_flush(timeout_millis)

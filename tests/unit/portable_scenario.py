@@ -13,14 +13,14 @@ from queue_tracing.instrumentation import (  # type: ignore[import-not-found] # 
     ConventionalTracerProvider,
     Destinations,
 )
-from queue_tracing.otlp_encoder import encode_spans  # type: ignore[import-not-found]
+from queue_tracing.otlp_encoder import SpanEncoder  # type: ignore[import-not-found]
 from queue_tracing.propagation import GuardedPropagator  # type: ignore[import-not-found]
-from queue_tracing.redaction import MASK, RedactionProcessor  # type: ignore[import-not-found]
+from queue_tracing.redaction import MASK, Redaction  # type: ignore[import-not-found]
 from queue_tracing.relations import link_to_related, previous_attempt  # type: ignore[import-not-found]
 
 exporter = InMemorySpanExporter()
 provider = TracerProvider(shutdown_on_exit=False)
-provider.add_span_processor(RedactionProcessor(SimpleSpanProcessor(exporter)))
+provider.add_span_processor(SimpleSpanProcessor(exporter))
 propagate.set_global_textmap(GuardedPropagator(TraceContextTextMapPropagator()))
 destinations = Destinations(routing_keys={"jobs": "resize"})
 tracer = ConventionalTracerProvider(provider, destinations).get_tracer("a messaging library")
@@ -36,7 +36,7 @@ with tracer.start_as_current_span(
 ):
     link_to_related(headers)
 
-request = ExportTraceServiceRequest.FromString(encode_spans(exporter.get_finished_spans()))
+request = ExportTraceServiceRequest.FromString(SpanEncoder(Redaction()).encode(exporter.get_finished_spans()))
 (spans,) = [scope.spans for resource in request.resource_spans for scope in resource.scope_spans]
 producer, consumer = spans
 assert consumer.trace_id == producer.trace_id

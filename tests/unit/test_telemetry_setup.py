@@ -7,13 +7,13 @@ import logging
 import pytest
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from pydantic import ValidationError
 
 from shared.service import logs
 from shared.service.providers import span_exporter
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.telemetry.exporters import BufferedSpanExporter
+from shared.telemetry.redaction import RedactingSpanExporter
 
 OPENOBSERVE = {
     "openobserve_url": "http://127.0.0.1:5080/",
@@ -62,7 +62,7 @@ def test_without_a_backend_there_is_no_exporter() -> None:
 
 
 def test_spans_can_go_to_the_console() -> None:
-    assert isinstance(span_exporter(_settings(), {"OTEL_TRACES_EXPORTER": "console"}), ConsoleSpanExporter)
+    assert isinstance(span_exporter(_settings(), {"OTEL_TRACES_EXPORTER": "console"}), RedactingSpanExporter)
 
 
 def test_the_password_is_in_no_representation_of_the_settings() -> None:
