@@ -3,7 +3,7 @@
 from inventory_worker.stock_store import Reservation, SqlStockStore
 from shared.contract.messages import CheckInventory, InventoryDecision, OrderStatus
 from shared.rabbit.delivery import Handled
-from shared.telemetry.trace_context import current_traceparent
+from shared.telemetry import carry
 
 
 class Reserve:
@@ -14,7 +14,7 @@ class Reserve:
 
     async def reserve(self, check: CheckInventory) -> Handled:
         """Take the stock for an order, all of its items or none; a repeat gets what was decided before."""
-        reserved = await self._store.reserve(Reservation(check, current_traceparent()))
+        reserved = await self._store.reserve(Reservation(check, carry()))
         ruling = reserved.ruling
         decision = InventoryDecision(order_id=check.order_id, status=ruling.status, reason=ruling.reason)
         return Handled(decision, None if reserved.is_new else reserved.traceparent)

@@ -16,6 +16,7 @@ from order_api.outbox import Outbox
 from order_api.replies import Replies
 from shared.contract.errors import BrokerUnavailable, TracedOrdersError, Unavailable, Unconfirmed
 from shared.rabbit.connection import Connection
+from shared.telemetry import resume
 from shared.tracing import orders as told
 
 LOOK_SECONDS = 1.0
@@ -107,7 +108,7 @@ class Relay:
 
     async def _send_again(self, order: Order) -> str | None:
         """Send one check; gives the id of its order when the broker was certainly not there."""
-        with told.within(order.traceparent):
+        with resume(order.traceparent):
             try:
                 await self._checks.send(order)
                 told.sent_again()

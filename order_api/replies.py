@@ -123,7 +123,7 @@ class Replies:
         """Record the decision that a reply brings, wake who waits for it, then ack."""
         envelope = envelopes.read(message)
         _log.debug("a reply has arrived", extra={"order_id": envelope.correlation_id})
-        delivery_told.arrived(message, envelope, topology.REPLY_QUEUE_TEMPLATE)
+        delivery_told.arrived(envelope, topology.REPLY_QUEUE_TEMPLATE)
         error: TracedOrdersError | None = None
         try:
             if envelope.type == CheckDelayed.TYPE:

@@ -26,7 +26,7 @@ from shared.service.problems import (
     problem_response,
 )
 from shared.service.telemetry_settings import TelemetrySettings
-from shared.telemetry.trace_context import current_traceparent, trace_id_of
+from shared.telemetry import carry, trace_id_of
 from shared.tracing import orders as told
 
 TRACE_WINDOW_SECONDS = 3600
@@ -127,7 +127,7 @@ async def _place(resources: Resources, order_id: str, items: Sequence[Item], bod
         items=merged(items),
         customer=None if body is None else body.to_customer(),
         created_at=time.time(),
-        traceparent=current_traceparent(),
+        traceparent=carry(),
         placement_id=uuid.uuid4().hex,
     )
     told.describe_order(order_id)
@@ -150,9 +150,9 @@ def _conflict(order: Order) -> Response:
 
 def _show(order: Order, resources: Resources) -> dict[str, object]:
     trace_id = trace_id_of(order.traceparent)
-    trace_url = None
-    if trace_id is not None:
+    kept, trace_url = trace_id_of(order.traceparent, if_kept=True), None
+    if kept is not None:
         placed_at = int(order.created_at * 1_000_000)
         window = TRACE_WINDOW_SECONDS * 1_000_000
-        trace_url = resources.telemetry.trace_url(trace_id, placed_at - window // 60, placed_at + window)
+        trace_url = resources.telemetry.trace_url(kept, placed_at - window // 60, placed_at + window)
     return OrderOut.of(order, trace_id, trace_url).model_dump(mode="json")

@@ -16,7 +16,6 @@ from shared.rabbit.connection import Session
 from shared.rabbit.decoding import bound_bodies
 from shared.rabbit.losses import losses_as_errors
 from shared.rabbit.poison import put_aside
-from shared.tracing.deliveries import processing
 
 OnDelivery = Callable[[AbstractIncomingMessage], Coroutine[Any, Any, None]]
 
@@ -128,9 +127,8 @@ class Consumer:
         self._in_hand += 1
         self._is_idle.clear()
         try:
-            with processing(self._destination):
-                if not await put_aside(message, self._name):
-                    await _to_its_end(self._on_delivery(message))
+            if not await put_aside(message, self._name):
+                await _to_its_end(self._on_delivery(message))
         finally:
             self._in_hand -= 1
             if not self._in_hand:

@@ -21,7 +21,7 @@ from shared.rabbit.publisher import Publisher
 from shared.rabbit.reply import Told, reply
 from shared.rabbit.resource import Resource
 from shared.rabbit.settle import GIVEN_BACK, DeliveryOutcome, Settlement, settle
-from shared.telemetry.relations import previous_attempt
+from shared.telemetry import previous_attempt
 from shared.tracing import deliveries as told
 
 PREFETCH = 128
@@ -80,7 +80,7 @@ class Deliveries:
         """Handle one delivery and settle it; what cannot be settled stays with the broker, which hands it out again."""
         envelope = envelopes.read(message)
         _log.debug("a check has arrived", extra={"order_id": envelope.correlation_id})
-        told.arrived(message, envelope, topology.INVENTORY_CHECK)
+        told.arrived(envelope, topology.INVENTORY_CHECK)
         error: Exception | None = None
         try:
             decision = await self._resource.run(lambda: self._handle(envelope, message.body))

@@ -13,7 +13,6 @@ from shared.contract.errors import BrokerUnavailable, TracedOrdersError
 from shared.rabbit.connection import CONNECT_SECONDS, Connection, Session
 from shared.rabbit.declarations import declare
 from shared.rabbit.losses import losses_as_errors
-from shared.tracing.publishing import sending
 
 PUBLISH_SECONDS = 3.0
 
@@ -86,7 +85,7 @@ class Publisher:
         channel = self._channel
         if channel is None:
             raise BrokerUnavailable("not connected to RabbitMQ")
-        with sending(exchange, routing_key), losses_as_errors():
+        with losses_as_errors():
             try:
                 await channel.publish(exchange, routing_key, message, timeout)
             except DeliveryError as error:

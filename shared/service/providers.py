@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from opentelemetry import propagate, trace
-from opentelemetry.instrumentation.aio_pika import AioPikaInstrumentor
 from opentelemetry.metrics import set_meter_provider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
@@ -22,25 +21,29 @@ from shared.contract import topology
 from shared.service import logs
 from shared.service import telemetry_environment as environment
 from shared.service.telemetry_settings import TelemetrySettings
-from shared.telemetry.batching import CountedBatchLogRecordProcessor, CountedBatchSpanProcessor
-from shared.telemetry.exporters import BufferedLogExporter, BufferedMetricExporter, BufferedSpanExporter
-from shared.telemetry.instrumentation import ConventionalTracerProvider, Destinations
-from shared.telemetry.joined_histograms import JoinedHistograms
-from shared.telemetry.light_metrics import LightMeterProvider
-from shared.telemetry.otlp_encoder import SpanEncoder
-from shared.telemetry.propagation import GuardedPropagator
-from shared.telemetry.redaction import RedactingSpanExporter, Redaction
-from shared.telemetry.sampling import LinkedSampler
-from shared.telemetry.sender import FLUSH_SECONDS, Sender
+from shared.telemetry import (
+    FLUSH_SECONDS,
+    AioPikaTracing,
+    BufferedLogExporter,
+    BufferedMetricExporter,
+    BufferedSpanExporter,
+    CountedBatchLogRecordProcessor,
+    CountedBatchSpanProcessor,
+    Destination,
+    GuardedPropagator,
+    JoinedHistograms,
+    LightMeterProvider,
+    LinkedSampler,
+    RedactingSpanExporter,
+    Redaction,
+    Sender,
+    SpanEncoder,
+    Template,
+)
 from shared.tracing import instruments as metrics
 
 _log = logging.getLogger(__name__)
 
-_DESTINATIONS = Destinations(
-    topology.destination_template,
-    frozenset({topology.REPLY_QUEUE_TEMPLATE}),
-    {topology.ORDERS_EXCHANGE: topology.INVENTORY_CHECK},
-)
 _REDACTION = Redaction(kept_in_queries={"order_id"})
 
 QUEUE_SIZE = 32_768
@@ -71,7 +74,8 @@ class Telemetry:
 
     def shutdown(self) -> None:
         """Send what is left, count and say what is lost, and stop: in at most FLUSH_SECONDS, even where the backend hangs."""
-        AioPikaInstrumentor().uninstrument()
+        if AioPikaTracing().is_instrumented_by_opentelemetry:
+            AioPikaTracing().uninstrument()
         deadline = time.monotonic() + FLUSH_SECONDS
         flushing = [threading.Thread(target=signal.provider.shutdown, daemon=True) for signal in self.signals]
         for thread in flushing:
@@ -95,12 +99,14 @@ def start(service: str, settings: TelemetrySettings, environ: Mapping[str, str] 
             "no telemetry backend is configured (OPENOBSERVE_URL or OTEL_EXPORTER_OTLP_ENDPOINT): running untraced"
         )
         return Telemetry(instance)
-    started = (
-        _start_metrics(resource, settings, environ),
-        _start_logs(resource, settings, environ),
-        # Traces come last: their first account of lost spans goes to the metrics.
-        _start_traces(resource, settings, environ),
-    )
+    measured, logged = _start_metrics(resource, settings, environ), _start_logs(resource, settings, environ)
+    # Traces come after metrics: their first account of lost spans goes there.
+    traced = _start_traces(resource, settings, environ)
+    if measured or traced:
+        AioPikaTracing().instrument(
+            tracer_provider=traced.provider if traced else trace.NoOpTracerProvider(), destination_template=_template
+        )
+    started = (measured, logged, traced)
     return Telemetry(instance, tuple(signal for signal in started if signal is not None))
 
 
@@ -110,13 +116,16 @@ def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapp
         return None
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     # The SDK has read OTEL_TRACES_SAMPLER by now, and gives what it made of it nowhere else.
-    sampler = provider.sampler = LinkedSampler(provider.sampler)
+    provider.sampler = LinkedSampler(provider.sampler, trusts_callers=settings.trust_callers_sampling)
     provider.add_span_processor(_batching(exporter, environ))
     trace.set_tracer_provider(provider)
-    AioPikaInstrumentor().instrument(
-        tracer_provider=ConventionalTracerProvider(provider, _DESTINATIONS, follows_parents=sampler.follows_parents)
-    )
     return _watched(provider, exporter.sender if isinstance(exporter, BufferedSpanExporter) else None)
+
+
+def _template(destination: Destination) -> Template:
+    """Give the form of a destination of ours, which is its name for all but the queues for replies."""
+    text = topology.destination_template(destination.name) or destination.name
+    return Template(text, is_temporary=text == topology.REPLY_QUEUE_TEMPLATE)
 
 
 def _batching(exporter: SpanExporter, environ: Mapping[str, str]) -> SpanProcessor:

@@ -11,9 +11,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from shared import __version__
 from shared.service.telemetry_settings import TelemetrySettings
-from shared.telemetry.exporters import sender_of
-from shared.telemetry.sender import Sender
-from shared.telemetry.target import target_of
+from shared.telemetry import Sender, sender_of, target_of
 
 _log = logging.getLogger(__name__)
 

@@ -18,6 +18,8 @@ class TelemetrySettings(BaseSettings):
     openobserve_user: str | None = None
     openobserve_password: SecretStr | None = None
     deployment_environment: str = "local"
+    trust_callers_sampling: bool = True
+    """Whether the sampled flag that a caller sends decides over its trace; a public edge had better decide for itself."""
     telemetry_buffer_mb: float = Field(64.0, gt=0, allow_inf_nan=False)
     """Memory for what waits while the backend is away, compressed.
 

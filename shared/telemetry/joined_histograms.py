@@ -26,12 +26,16 @@ from opentelemetry.sdk.metrics.export import Histogram as Points
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.util.types import Attributes
 
+from .metrics import Series
+
 Key = frozenset[tuple[str, Any]]
 """The attributes of a series, in whatever order they were given."""
 
 
 def key_of(attributes: Attributes) -> Key:
     """Give the key of the series that a record with these attributes belongs to."""
+    if type(attributes) is Series:
+        return attributes.key
     return frozenset(attributes.items()) if attributes else frozenset()
 
 

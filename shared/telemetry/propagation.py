@@ -11,6 +11,7 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .redaction import redact_text
 
@@ -71,3 +72,10 @@ class GuardedPropagator(TextMapPropagator):
     ) -> None:
         """Write the current trace context into a carrier."""
         self._inner.inject(carrier, context, setter)
+
+
+class GuardedTraceContext(GuardedPropagator):
+    """The propagator of `OTEL_PROPAGATORS=guarded_tracecontext`: W3C trace context, and no baggage."""
+
+    def __init__(self) -> None:
+        super().__init__(TraceContextTextMapPropagator())

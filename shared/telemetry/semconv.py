@@ -1,9 +1,12 @@
 """The attribute and link names that any service over a queue writes, once.
 
-Messaging names follow the OpenTelemetry messaging conventions v1.44. Those that are not theirs live under `delivery.` and
-`link.`, never under a namespace of the conventions, and never fold (dots to underscores) onto a column of OpenObserve.
+Messaging names follow the OpenTelemetry messaging conventions: those of v1.44, which backends read, and those of v1.45 where
+`OTEL_SEMCONV_STABILITY_OPT_IN` asks for them. Names that are not theirs live under `delivery.` and `link.`, never under a
+namespace of the conventions, and never fold (dots to underscores) onto a column of OpenObserve; all of them are in the
+registry in `telemetry-schema/`.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
@@ -14,6 +17,7 @@ MESSAGING_OPERATION_TYPE = "messaging.operation.type"
 MESSAGING_DESTINATION_NAME = "messaging.destination.name"
 MESSAGING_DESTINATION_TEMPLATE = "messaging.destination.template"
 MESSAGING_DESTINATION_TEMPORARY = "messaging.destination.temporary"
+MESSAGING_DESTINATION_ANONYMOUS = "messaging.destination.anonymous"
 MESSAGING_ROUTING_KEY = "messaging.rabbitmq.destination.routing_key"
 MESSAGING_DELIVERY_TAG = "messaging.rabbitmq.message.delivery_tag"
 MESSAGING_MESSAGE_ID = "messaging.message.id"
@@ -28,6 +32,7 @@ DELIVERY_ATTEMPT = "delivery.attempt"
 """1 for the first delivery of a message, counting redeliveries and retries."""
 DELIVERY_REDELIVERED = "delivery.redelivered"
 DELIVERY_OUTCOME = "delivery.outcome"
+"""How a delivery was settled: `ack`, `reject`, `requeue`, `auto_ack`, `unsettled`, or what the application says of it."""
 
 DELIVERY_REPLY = "delivery.reply"
 
@@ -39,6 +44,8 @@ DB_QUERY_TEXT = "db.query.text"
 BATCH_SIZE = "db.operation.batch.size"
 
 LINK_REASON = "link.reason"
+LINKS_LEFT_OUT = "link.left_out"
+"""How many links a span does not have, since there is a limit to them."""
 
 
 class LinkReason(StrEnum):
@@ -51,3 +58,39 @@ class LinkReason(StrEnum):
     BATCH_MEMBER = "batch_member"
     REPLAY_OF = "replay_of"
     LATE_REPLY_TO = "late_reply_to"
+
+
+@dataclass(frozen=True, slots=True)
+class MessagingNames:
+    """The names that v1.45 of the conventions changed: each attribute is written under all that are listed."""
+
+    system: tuple[str, ...] = (MESSAGING_SYSTEM,)
+    routing_key: tuple[str, ...] = (MESSAGING_ROUTING_KEY,)
+    delivery_tag: tuple[str, ...] = (MESSAGING_DELIVERY_TAG,)
+    schema_url: str = SCHEMA_URL
+
+
+_BEFORE = MessagingNames()
+_TODAY = MessagingNames(
+    ("messaging.system.name",),
+    ("rabbitmq.destination.routing_key",),
+    ("rabbitmq.message.delivery_tag",),
+    "https://opentelemetry.io/schemas/1.45.0",
+)
+_BOTH = MessagingNames(
+    _BEFORE.system + _TODAY.system,
+    _BEFORE.routing_key + _TODAY.routing_key,
+    _BEFORE.delivery_tag + _TODAY.delivery_tag,
+    _TODAY.schema_url,
+)
+
+
+def messaging_names(opt_in: str | None) -> MessagingNames:
+    """Choose by the value of `OTEL_SEMCONV_STABILITY_OPT_IN`, a comma-separated list.
+
+    `messaging/dup` writes both names, `messaging` those of v1.45 only, anything else those of v1.44.
+    """
+    asked = {each.strip() for each in (opt_in or "").lower().split(",")}
+    if "messaging/dup" in asked:
+        return _BOTH
+    return _TODAY if "messaging" in asked else _BEFORE

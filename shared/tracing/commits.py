@@ -1,16 +1,15 @@
 """The seam around a group commit: one span for the transaction, below the one span it served or linked to each of several."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanContext, SpanKind
+from opentelemetry.trace import SpanContext, SpanKind
 from opentelemetry.util import types
 
-from shared.telemetry import semconv
-from shared.telemetry.semconv import LinkReason
+from shared.telemetry import fan_in, semconv
 from shared.tracing import instruments
 
 _tracer = trace.get_tracer("traced-orders", schema_url=semconv.SCHEMA_URL)
@@ -41,21 +40,11 @@ def committing(commit: Described, members: Sequence[SpanContext]) -> AbstractCon
     Where one is traced, the transaction is a part of its trace; where several are, it is a trace of its own, linked to each.
     """
     instruments.batch_size.record(len(members), {"batch": commit.name})
-    traced = list(_distinct(members))
-    if not traced:
+    links, left_out = fan_in(members)
+    if not links:
         return nullcontext()
-    alone = trace.set_span_in_context(trace.NonRecordingSpan(traced[0])) if len(traced) == 1 else None
-    return _tracer.start_as_current_span(
-        commit.name,
-        alone or Context(),
-        SpanKind.CLIENT,
-        {**commit.attributes, semconv.BATCH_SIZE: len(members)},
-        None if alone else [Link(member, _MEMBER) for member in traced],
-    )
-
-
-_MEMBER = {semconv.LINK_REASON: LinkReason.BATCH_MEMBER.value}
-
-
-def _distinct(members: Sequence[SpanContext]) -> Iterator[SpanContext]:
-    return iter({member.span_id: member for member in members if member.trace_flags.sampled}.values())
+    attributes = {**commit.attributes, semconv.BATCH_SIZE: len(members), **left_out}
+    if len(links) > 1:
+        return _tracer.start_as_current_span(commit.name, Context(), SpanKind.CLIENT, attributes, links)
+    served = trace.set_span_in_context(trace.NonRecordingSpan(links[0].context))
+    return _tracer.start_as_current_span(commit.name, served, SpanKind.CLIENT, attributes)

@@ -1,43 +1,23 @@
 """What is told of a delivery, on its process span and in the metrics: that it came, what it was about, how it was settled."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from aio_pika.abc import AbstractIncomingMessage
 from opentelemetry import trace
-from opentelemetry.trace import Status, StatusCode
 from opentelemetry.util import types
 
 from shared.contract.envelope import Envelope
 from shared.contract.errors import code_of, first_line
 from shared.contract.messages import CheckInventory, InventoryDecision, OrderStatus
-from shared.telemetry import metrics, semconv
-from shared.telemetry.relations import link_current_span, link_to_related
-from shared.telemetry.semconv import LinkReason
-from shared.telemetry.trace_context import span_context_of
+from shared.telemetry import LinkReason, delivery_failed, delivery_settled, link_current_span, semconv, span_context_of
 from shared.tracing import instruments, names
 from shared.tracing.orders import describe_order
-from shared.tracing.publishing import messaging_attributes
 
 LONGEST_QUEUE_WAIT = 30 * 24 * 3600.0
 """Seconds: what a stranger's header claims beyond it would only spoil the histogram."""
 
 
-@contextmanager
-def processing(destination: str) -> Iterator[None]:
-    """Count a delivery, and time it until it is settled."""
-    measured = messaging_attributes("process", destination)
-    started = time.perf_counter()
-    metrics.consumed_messages.add(1, measured)
-    try:
-        yield
-    finally:
-        metrics.process_duration.record(time.perf_counter() - started, measured)
-
-
-def arrived(message: AbstractIncomingMessage, envelope: Envelope, destination: str) -> None:
-    """Tell what only the delivery knows: tag, time in queue, attempt, what came before."""
+def arrived(envelope: Envelope, destination: str) -> None:
+    """Tell what only the envelope knows: time in queue, and which attempt it is."""
     waited = _seconds_in_queue(envelope)
     measured = {semconv.MESSAGING_DESTINATION_NAME: destination}
     if waited is not None:
@@ -51,12 +31,9 @@ def arrived(message: AbstractIncomingMessage, envelope: Envelope, destination: s
         semconv.DELIVERY_ATTEMPT: envelope.attempt,
         semconv.DELIVERY_REDELIVERED: envelope.is_redelivered,
     }
-    if message.delivery_tag is not None:
-        attributes[semconv.MESSAGING_DELIVERY_TAG] = message.delivery_tag
     if waited is not None:
         attributes[semconv.DELIVERY_QUEUE_WAIT_MS] = waited * 1000
     span.set_attributes(attributes)
-    link_to_related(message.headers)
 
 
 def read(check: CheckInventory) -> None:
@@ -73,26 +50,20 @@ def decided(decision: InventoryDecision, decided_in: str | None) -> None:
 
 def settled(outcome: str, error: Exception | None = None) -> None:
     """Tell how a delivery was settled and, where it failed, of what."""
-    trace.get_current_span().set_attribute(semconv.DELIVERY_OUTCOME, outcome)
+    delivery_settled(outcome)
     if error is not None:
         failed(error)
 
 
 def failed(error: Exception) -> None:
     """Tell of what a delivery failed."""
-    _failed(code_of(error), first_line(error))
-
-
-def _failed(code: str, detail: str) -> None:
-    span = trace.get_current_span()
-    span.set_attribute(semconv.ERROR_TYPE, code)
-    span.set_status(Status(StatusCode.ERROR, detail))
+    delivery_failed(code_of(error), first_line(error))
 
 
 def put_aside(source: str, outcome: str, code: str, detail: str) -> None:
     """Tell that a delivery held no message to work with, and count it."""
     settled(outcome)
-    _failed(code, detail)
+    delivery_failed(code, detail)
     instruments.undecodable.add(1, {semconv.MESSAGING_DESTINATION_NAME: source, semconv.ERROR_TYPE: code})
 
 

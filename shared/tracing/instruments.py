@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from shared.telemetry import semconv
-from shared.telemetry.metrics import SECONDS
+from shared.telemetry import SECONDS, semconv
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 

@@ -1,16 +1,10 @@
 """What is told of an order: on the span of the request that places it, on the one that brings its reply, and in the metrics."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from opentelemetry import context, trace
+from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
 from shared.contract.errors import TracedOrdersError
-from shared.telemetry import semconv
-from shared.telemetry.relations import link_current_span
-from shared.telemetry.semconv import LinkReason
-from shared.telemetry.trace_context import context_of, span_context_of
+from shared.telemetry import duplicate_of, late_reply_to, link_to_reply, semconv
 from shared.tracing import instruments, names
 
 
@@ -32,7 +26,7 @@ def placed(kind: str, status: str, deferred: TracedOrdersError | None, placed_be
     if deferred is not None:
         details = {semconv.ERROR_TYPE: deferred.code, "detail": str(deferred)}
         trace.get_current_span().add_event(names.ASK_DEFERRED, details)
-    link_current_span(span_context_of(placed_before_in), LinkReason.DUPLICATE_OF)
+    duplicate_of(placed_before_in)
 
 
 def replied(kind: str) -> None:
@@ -48,28 +42,18 @@ def decided(status: str, reason: str | None) -> None:
 
 def came_late(placed_in: str | None) -> None:
     """Tell that a reply came when nobody waited for it any more."""
-    link_current_span(span_context_of(placed_in), LinkReason.LATE_REPLY_TO)
+    late_reply_to(placed_in)
 
 
 def waited(seconds: float, reply: SpanContext | None) -> None:
     """Tell how long a request waited, and in which span the reply came that ended the wait."""
     instruments.reply_wait.record(seconds)
-    link_current_span(reply, LinkReason.REPLY)
+    link_to_reply(reply)
 
 
 def here() -> SpanContext:
     """Give the current span, to be linked to from elsewhere."""
     return trace.get_current_span().get_span_context()
-
-
-@contextmanager
-def within(traceparent: str | None) -> Iterator[None]:
-    """Do something in a trace context that was stored."""
-    token = context.attach(context_of(traceparent))
-    try:
-        yield
-    finally:
-        context.detach(token)
 
 
 def sent_again() -> None:

@@ -44,4 +44,4 @@ def test_under_another_name_it_traces_redacts_and_encodes(tmp_path: Path) -> Non
     )
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == ["process jobs:resize", "send jobs:resize"]
+    assert done.stdout.splitlines() == ["process jobs:resize", "send jobs", "upload"]

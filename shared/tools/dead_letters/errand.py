@@ -7,11 +7,8 @@ from opentelemetry import trace
 
 from shared.contract import topology
 from shared.contract.envelope import message as new_message
-from shared.telemetry import semconv
-from shared.telemetry.relations import link_current_span, replay_of
-from shared.telemetry.semconv import LinkReason
-from shared.telemetry.trace_context import span_context_of
-from shared.tools.dead_letters.letter import DeadLetter, died_in
+from shared.telemetry import LinkReason, link_current_span, replay_of, semconv, span_context_of
+from shared.tools.dead_letters.letter import DeadLetter, span_of_death
 from shared.tools.dead_letters.letter_queue import Held, LetterQueue
 
 
@@ -36,7 +33,7 @@ async def _send_in_again(queue: LetterQueue, held: Held) -> None:
     queue may be gone. A crash before the letter is settled replays it twice, and a check that comes twice takes its stock
     once.
     """
-    properties, origin = held.message.header.properties, died_in(held.message)
+    properties, origin = held.message.header.properties, span_of_death(held.message)
     is_reply = held.letter.is_reply
     copy = new_message(
         held.message.body,

@@ -13,9 +13,7 @@ from shared.contract.envelope import BROKERS_COUNTS, PUBLISHED_AT_HEADER, read_d
 from shared.contract.messages import InventoryDecision
 from shared.contract.topology import DELIVERY_LIMIT, REPLY_QUEUE_PREFIX
 from shared.rabbit.decoding import defect_of
-from shared.telemetry import relations
-from shared.telemetry.redaction import redact_text
-from shared.telemetry.trace_context import trace_id_of
+from shared.telemetry import died_in, redact_text, trace_id_of
 
 SHOWN_BODY = 2000
 """Characters of a body that are shown."""
@@ -87,15 +85,15 @@ def describe(message: DeliveredMessage) -> DeadLetter:
         # Where it was the broker that gave up on it, its limit is what was reached.
         attempts=DELIVERY_LIMIT if death.attempts is None else death.attempts,
         died_at=_time(headers.get(PUBLISHED_AT_HEADER)),
-        trace_id=trace_id_of(died_in(message)),
+        trace_id=trace_id_of(span_of_death(message)),
         type=_short(properties.message_type),
         body=_shown(message),
     )
 
 
-def died_in(message: DeliveredMessage) -> str | None:
+def span_of_death(message: DeliveredMessage) -> str | None:
     """Give the traceparent of the span in which it died; None for one that never was in a trace."""
-    return relations.died_in(message.header.properties.headers or {})
+    return died_in(message.header.properties.headers or {})
 
 
 def _digest(message: DeliveredMessage) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.contract.topology import DEAD_LETTERS
-from shared.telemetry.semconv import LINK_REASON, LinkReason
+from shared.telemetry import LINK_REASON, LinkReason
 from shared.tools.local.troubles import Lab
 from shared.tools.traces.model import AttributeValue, Span
 from shared.tools.traces.readback import Trace

@@ -1,7 +1,6 @@
 """The scenarios: what happens in each, what to look at, and what its trace has to show."""
 
-from shared.telemetry import semconv
-from shared.telemetry.semconv import LinkReason
+from shared.telemetry import LinkReason, semconv
 from shared.tools.local import troubles
 from shared.tools.local.scenario import Exhibit, Scenario
 from shared.tracing import names

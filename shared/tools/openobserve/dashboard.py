@@ -73,7 +73,7 @@ PANELS = (
         "processing",
         "Processing",
         "From the delivery of a check to a worker until it is settled.",
-        _quantiles("messaging_process_duration", 'messaging_destination_name="inventory.check"'),
+        _quantiles("messaging_process_duration", 'messaging_destination_name="orders:inventory.check"'),
         "seconds",
     ),
     Panel(

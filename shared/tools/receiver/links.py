@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shared.telemetry.semconv import LINK_REASON
+from shared.telemetry import LINK_REASON
 from shared.tools.receiver.markup import Markup, element, joined
 from shared.tools.receiver.trace_store import TraceStore
 from shared.tools.traces.model import Attributes, Span

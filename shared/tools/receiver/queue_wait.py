@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from shared.telemetry.semconv import DELIVERY_QUEUE_WAIT_MS
+from shared.telemetry import semconv
 from shared.tools.traces.model import Span
 
 
@@ -48,7 +48,9 @@ def queue_waits(spans: Sequence[Span]) -> Mapping[str, Run]:
         sender = by_id.get(span.parent_span_id or "")
         if span.kind == "CONSUMER" and sender is not None and sender.kind == "PRODUCER":
             sent = Run(sender.start_ns, sender.end_ns)
-            wait = queue_wait(sent, span.start_ns, reported_wait_ms(span.attributes.get(DELIVERY_QUEUE_WAIT_MS)))
+            wait = queue_wait(
+                sent, span.start_ns, reported_wait_ms(span.attributes.get(semconv.DELIVERY_QUEUE_WAIT_MS))
+            )
             if wait is not None:
                 waits[span.span_id] = wait
     return waits

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
-from shared.telemetry.semconv import DELIVERY_QUEUE_WAIT_MS, MESSAGING_DESTINATION_NAME, MESSAGING_DESTINATION_TEMPLATE
+from shared.telemetry import semconv
 from shared.tools.receiver.queue_wait import Run, queue_wait, reported_wait_ms
 from shared.tools.receiver.record import Shelf
 from shared.tools.receiver.trace_store import TraceStore
@@ -17,7 +17,9 @@ TRACES = 500
 """How many of the newest traces the map is drawn from."""
 _SPANS_A_TRACE = 200
 _DESTINATIONS = 40
-_WANTED = frozenset({MESSAGING_DESTINATION_NAME, MESSAGING_DESTINATION_TEMPLATE, DELIVERY_QUEUE_WAIT_MS})
+_WANTED = frozenset(
+    {semconv.MESSAGING_DESTINATION_NAME, semconv.MESSAGING_DESTINATION_TEMPLATE, semconv.DELIVERY_QUEUE_WAIT_MS}
+)
 _SERVER, _PRODUCER, _CONSUMER = (
     otlp.Span.SPAN_KIND_SERVER,
     otlp.Span.SPAN_KIND_PRODUCER,
@@ -123,13 +125,15 @@ def _hops(stored: Mapping[bytes, tuple[Origin, bytes]]) -> list[Hop]:
 
 def _hop(origin: Origin, span: otlp.Span, spans: Mapping[bytes, tuple[Origin, otlp.Span]]) -> Hop:
     attributes = {pair.key: decode_value(pair.value) for pair in span.attributes if pair.key in _WANTED}
-    destination = attributes.get(MESSAGING_DESTINATION_TEMPLATE) or attributes.get(MESSAGING_DESTINATION_NAME)
+    destination = attributes.get(semconv.MESSAGING_DESTINATION_TEMPLATE) or attributes.get(
+        semconv.MESSAGING_DESTINATION_NAME
+    )
     run = Run(span.start_time_unix_nano, span.end_time_unix_nano)
     wait = None
     _, sender = spans.get(span.parent_span_id, (None, None))
     if span.kind == _CONSUMER and sender is not None and sender.kind == _PRODUCER:
         sent = Run(sender.start_time_unix_nano, sender.end_time_unix_nano)
-        wait = queue_wait(sent, run.start_ns, reported_wait_ms(attributes.get(DELIVERY_QUEUE_WAIT_MS)))
+        wait = queue_wait(sent, run.start_ns, reported_wait_ms(attributes.get(semconv.DELIVERY_QUEUE_WAIT_MS)))
     return Hop(
         service=origin.service,
         kind=span.kind,

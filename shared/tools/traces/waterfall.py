@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.style import Style
 from rich.text import Text
 
-from shared.telemetry.semconv import LINK_REASON
+from shared.telemetry import LINK_REASON
 from shared.tools.printable import printable
 from shared.tools.traces.model import Link, Span, duration_ns, root, services, tree
 from shared.tools.traces.timebar import Axis, bar

@@ -1,0 +1,120 @@
+"""Incoming messages that say how they were settled, and whose `process()` is at home in their span."""
+
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import Any
+
+from aio_pika.abc import AbstractIncomingMessage, AbstractProcessContext
+from aio_pika.message import IncomingMessage, ProcessContext
+from opentelemetry import context as contexts
+from opentelemetry import propagate, trace
+
+from .open_delivery import CURRENT, OpenDelivery
+from .trace_context import without_span
+from .tracing_options import TracingOptions
+from .tracing_runtime import TracingRuntime
+
+
+def traced_messages(runtime: TracingRuntime, options: TracingOptions) -> type[IncomingMessage]:
+    """Make the class that the client makes its incoming messages of, in the place of its own."""
+
+    class TracedMessage(_TracedMessage):
+        __slots__ = ()
+
+        def _begin_anew(self, before: OpenDelivery) -> OpenDelivery:
+            delivery = OpenDelivery(before.described, runtime.metrics, no_ack=self.processed)
+            delivery.is_pulled = True
+            inside = propagate.extract(self.headers, without_span(contexts.get_current()))
+            runtime.tracer.start_delivery(delivery, self, inside)
+            return delivery
+
+        async def _settle(self, operation: str, outcome: str, settling: Awaitable[None]) -> None:
+            delivery: OpenDelivery | None = getattr(self, "_delivery", None)
+            if delivery is None or not options.settle_spans:
+                await settling
+            else:
+                with trace.use_span(runtime.tracer.start_settle(delivery, operation, self), end_on_exit=True):
+                    await settling
+            if delivery is not None and not delivery.is_over:
+                if delivery.outcome is None:
+                    delivery.tell_outcome(outcome)
+                if delivery.is_got:
+                    delivery.leave()
+                if delivery.over_at is not None:
+                    delivery.close()
+
+    return TracedMessage
+
+
+class _TracedMessage(IncomingMessage):
+    __slots__ = ("_delivery",)
+    _delivery: OpenDelivery
+
+    async def ack(self, multiple: bool = False) -> None:
+        """Acknowledge, and say so on the span of the delivery."""
+        await self._settle("ack", "ack", super().ack(multiple))
+
+    async def reject(self, requeue: bool = False) -> None:
+        """Reject, and say so on the span of the delivery."""
+        await self._settle("reject", "requeue" if requeue else "reject", super().reject(requeue))
+
+    async def nack(self, multiple: bool = False, requeue: bool = True) -> None:
+        """Reject one or many, and say so on the span of the delivery."""
+        await self._settle("nack", "requeue" if requeue else "reject", super().nack(multiple, requeue))
+
+    def process(
+        self, requeue: bool = False, reject_on_redelivered: bool = False, ignore_processed: bool = False
+    ) -> AbstractProcessContext:
+        """Give a context that settles by how its block ends, in the span of the delivery."""
+        return _TracedProcessContext(
+            self,
+            requeue=requeue,
+            reject_on_redelivered=reject_on_redelivered,
+            ignore_processed=ignore_processed,
+        )
+
+    async def _settle(self, operation: str, outcome: str, settling: Awaitable[None]) -> None:
+        raise NotImplementedError
+
+    def _begin_anew(self, before: OpenDelivery) -> OpenDelivery:
+        raise NotImplementedError
+
+
+def hold(message: AbstractIncomingMessage, delivery: OpenDelivery) -> None:
+    """Let a message know its delivery; one from before or after the time that messages are traced cannot."""
+    if isinstance(message, _TracedMessage):
+        message._delivery = delivery
+
+
+class _TracedProcessContext(ProcessContext):
+    """Takes the span of a delivery to the task that works on it, where that is another than the one that took it."""
+
+    _token: Any = None
+    _outer: OpenDelivery | None = None
+    _anew: OpenDelivery | None = None
+
+    async def __aenter__(self) -> IncomingMessage:
+        delivery: OpenDelivery | None = getattr(self.message, "_delivery", None)
+        if delivery is None or (delivery is CURRENT.get() and not delivery.is_over):
+            return self.message
+        if delivery.is_over:  # the callback or the loop that took it has gone on without it
+            delivery = self._anew = self.message._delivery = self.message._begin_anew(delivery)  # type: ignore[attr-defined]
+        self._outer = CURRENT.get()
+        self._token = contexts.attach(trace.set_span_in_context(delivery.span))
+        CURRENT.set(delivery)
+        return self.message
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        delivery: OpenDelivery | None = getattr(self.message, "_delivery", None)
+        if delivery is not None and exc_val is not None:
+            delivery.fail(exc_val)
+        try:
+            await super().__aexit__(exc_type, exc_val, exc_tb)
+        finally:
+            if self._token is not None:
+                contexts.detach(self._token)
+                CURRENT.set(self._outer)
+            if self._anew is not None:
+                self._anew.close()
