@@ -38,7 +38,7 @@ class Destination(NamedTuple):
     exchange_type: str | None = None
     """None where this process has not declared the exchange."""
     is_temporary: bool = False
-    """Whether the queue is exclusive or deletes itself."""
+    """Whether the queue is exclusive to a connection."""
 
     @property
     def name(self) -> str:

@@ -20,12 +20,13 @@ UNSETTLED, AUTO_ACK = "unsettled", "auto_ack"
 
 
 class OpenDelivery:
-    """One delivery. It must not know its message, which holds it: a message that nobody settles ends its span as it goes."""
+    """One delivery. It does not know its message, which holds it: one that nobody settles ends its span as it goes."""
 
     __slots__ = (
         "creation",
         "described",
         "error_type",
+        "is_forgotten",
         "is_got",
         "is_over",
         "is_pulled",
@@ -51,6 +52,7 @@ class OpenDelivery:
         self.is_pulled = False
         self.is_got = False
         """Whether it was pulled by a `get`: then it is over with its settlement."""
+        self.is_forgotten = False
         self.over_at: int | None = None
         """When the body of the loop was left, in nanoseconds since the epoch."""
         self.outside: Context | None = None
@@ -109,9 +111,12 @@ class OpenDelivery:
             series = Series({**series, semconv.ERROR_TYPE: self.error_type})
         self.metrics.process_duration.record(time.perf_counter() - self.started, series)
 
-    def __del__(self) -> None:
-        """Nobody can settle it any more."""
-        if self.is_pulled and not self.is_over:
+    def forget(self) -> None:
+        """Its message is gone: nobody can settle it any more."""
+        self.is_forgotten = True
+        if self.is_got:
+            self.leave()
+        if self.is_pulled and self.over_at is not None:
             self.close(self.over_at)
 
 

@@ -73,6 +73,10 @@ class _TracedMessage(IncomingMessage):
             ignore_processed=ignore_processed,
         )
 
+    def __del__(self) -> None:
+        if (delivery := getattr(self, "_delivery", None)) is not None and not delivery.is_over:
+            delivery.forget()
+
     async def _settle(self, operation: str, outcome: str, settling: Awaitable[None]) -> None:
         raise NotImplementedError
 

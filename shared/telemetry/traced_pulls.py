@@ -149,5 +149,5 @@ def _leave(iterator: Any, *, stays_open: bool = False) -> None:
     if stays_open:
         return
     iterator._whole_traces_delivery = None
-    if delivery.outcome is not None:
+    if delivery.outcome is not None or delivery.is_forgotten:
         delivery.close(delivery.over_at)

@@ -42,7 +42,7 @@ class TracingRuntime:
                 message.routing_key or "",
                 queue.name,
                 self.exchange_types.of(exchange),
-                bool(queue.exclusive or queue.auto_delete),
+                bool(queue.exclusive),
             ),
             *_server_of(queue.channel),
         )

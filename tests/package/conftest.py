@@ -6,7 +6,7 @@ from typing import Any
 import aio_pika
 import pytest
 import pytest_asyncio
-from aio_pika.abc import AbstractRobustConnection
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -91,6 +91,10 @@ async def connection(virtual_host: VirtualHost) -> AsyncIterator[AbstractRobustC
         yield opened
 
 
+async def acknowledge(message: AbstractIncomingMessage) -> None:
+    await message.ack()
+
+
 def attributes(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
 
@@ -102,9 +106,9 @@ def links(span: ReadableSpan) -> dict[str, int]:
 
 def span_id(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.span_id
+    return int(span.context.span_id)
 
 
 def trace_id(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.trace_id
+    return int(span.context.trace_id)

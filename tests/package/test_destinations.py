@@ -6,10 +6,11 @@ from uuid import UUID
 
 import aio_pika
 import pytest
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.abc import AbstractRobustConnection
 
 from shared.telemetry import Destination, Template
-from tests.package.conftest import Instrument, Traced, attributes
+from tests.package.conftest import Instrument, Traced, acknowledge, attributes
+from tests.system import VirtualHost
 
 ID = UUID(int=0x4711_4711_4711_4711_4711_4711_4711_4711)
 
@@ -60,7 +61,7 @@ WAYS = [
     Way("an exchange behind another", "entry", "topic", "in.4711", "archive", "send entry", "process entry:archive",
         "entry:in.4711", "entry:in.4711:archive", binding="#", through="inner"),
     Way("a temporary queue on a fanout", "news", "fanout", "", "of-this-screen", "send news", "process news", "news",
-        "news:of-this-screen", {"auto_delete": True}, flags=frozenset({"temporary"})),
+        "news:of-this-screen", {"exclusive": True}, flags=frozenset({"temporary"})),
     Way("what the broker has declared", "amq.topic", "topic", "t.4711", "all", "send amq.topic", "process amq.topic:all",
         "amq.topic:t.4711", "amq.topic:t.4711:all", binding="#"),
 ]  # fmt: skip
@@ -105,18 +106,22 @@ async def test_metrics_hold_what_names_hold(way: Way, traced: Traced, connection
 
 @pytest.mark.parametrize("robust", [True, False])
 async def test_a_queue_that_got_its_name_from_broker_or_client_is_in_no_name(
-    robust: bool, traced: Traced, connection: AbstractRobustConnection
+    robust: bool, traced: Traced, connection: AbstractRobustConnection, virtual_host: VirtualHost
 ) -> None:
-    plain = await aio_pika.connect(str(connection.url))
+    plain = await aio_pika.connect(virtual_host.amqp_url)
     async with plain:
         channel = await (connection if robust else plain).channel()
         queue = await channel.declare_queue(exclusive=True)
-        await queue.consume(_take)
+        await queue.consume(acknowledge)
         await channel.default_exchange.publish(aio_pika.Message(b""), queue.name)
         send, process = await traced.the("send"), await traced.the("process")
 
     assert (send.name, process.name) == ("send", "process")
-    assert attributes(send)["messaging.destination.name"] == attributes(process)["messaging.destination.name"] == queue.name
+    assert (
+        attributes(send)["messaging.destination.name"]
+        == attributes(process)["messaging.destination.name"]
+        == queue.name
+    )
     assert _flags(attributes(send)) == {"anonymous"}
     assert _flags(attributes(process)) == {"anonymous", "temporary"}
 
@@ -129,7 +134,7 @@ async def test_each_of_several_queues_on_one_exchange_has_its_name(
     for name in ("readers", "archive"):
         queue = await channel.declare_queue(name)
         await queue.bind(news)
-        await queue.consume(_take)
+        await queue.consume(acknowledge)
 
     await news.publish(aio_pika.Message(b""), "")
     processes = await traced.ended("process", 2)
@@ -207,14 +212,10 @@ async def _send(connection: AbstractRobustConnection, way: Way) -> None:
         if way.through:
             last = await channel.declare_exchange(way.through, "fanout")
             await last.bind(exchange, "#")
-        arguments = {"x-match": "all", "of": "us"} if way.kind == "headers" else None
+        arguments: Any = {"x-match": "all", "of": "us"} if way.kind == "headers" else None
         await queue.bind(last, way.binding or way.key, arguments=arguments)
-    await queue.consume(_take)
+    await queue.consume(acknowledge)
     await exchange.publish(aio_pika.Message(b"", headers={"of": "us"}), way.key)
-
-
-async def _take(message: AbstractIncomingMessage) -> None:
-    await message.ack()
 
 
 def _flags(found: dict[str, Any]) -> set[str]:
