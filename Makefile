@@ -56,7 +56,7 @@ format: .venv/dev ## put the code in its format
 torture: .venv/dev ## kill workers, APIs, broker and connections for minutes, and account for every order
 	@$(BIN)/python -m tests.torture $(ARGS)
 
-bench: .venv/dev ## measure this system beside two others, in turns (twenty minutes)
+bench: .venv/dev ## measure this system beside others, in turns; ARGS="--against PATH" beside another checkout of itself
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-quick: .venv/dev ## the same in two minutes

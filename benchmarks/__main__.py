@@ -6,14 +6,18 @@ import platform
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.against import against
 from benchmarks.compare import as_table, compare, targets
 from benchmarks.endurance import soak, start_up, with_a_full_store
+from benchmarks.load import generator
+from benchmarks.processes import Process
 from benchmarks.rows import table
 from benchmarks.scale import scale
-from benchmarks.systems import Setting, receiver
+from benchmarks.systems import CHECKOUT, Setting, receiver
 from shared.tools.local.rabbitmq import ObtainedBroker, obtain_broker
 
 SLOW_RATE, SLOW_SECONDS = 300.0, 0.2
@@ -33,16 +37,30 @@ def main() -> None:
     parser.add_argument(
         "--soak", type=float, metavar="SECONDS", help="only load it for so long instead, at 300 orders/s"
     )
+    parser.add_argument("--against", type=Path, metavar="PATH", help="only set the product to that of another checkout")
+    parser.add_argument(
+        "--product", type=Path, metavar="PATH", default=CHECKOUT, help="the checkout of the product (this)"
+    )
+    parser.add_argument("--connections", type=int, nargs="+", metavar="N", help="with --against (64)")
+    parser.add_argument("--seconds", type=float, metavar="N", help="of each measurement (8)")
     chosen = parser.parse_args()
     if chosen.repeats < 1:
         parser.error("--repeats is 1 or more")
+    for checkout in filter(None, (chosen.product, chosen.against)):
+        if not (checkout / "order_api").is_dir():
+            parser.error(f"{checkout} is no checkout of this project")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="traced-orders-bench-") as name:
         directory = Path(name)
         with obtain_broker(os.environ.get("AMQP_URL"), say=say) as broker, receiver(directory) as url:
-            setting = Setting(broker.amqp_url, url, "root@example.com", "Traced-orders-1", directory)
+            setting = Setting(broker.amqp_url, url, "root@example.com", "Traced-orders-1", directory, chosen.product)
             _tell(broker)
-            if chosen.scale:
+            if chosen.against:
+                checkouts = (chosen.product, chosen.against)
+                node = [Process(broker.node.pids[0])] if broker.node else []
+                connections, seconds = chosen.connections or [64], chosen.seconds or 8.0
+                print(table(against(setting, checkouts, connections, seconds, chosen.repeats, node, say)))
+            elif chosen.scale:
                 print(table(scale(setting, broker, 8.0, 3, say)))
             elif chosen.soak:
                 print(table([soak(setting, "300 orders/s", chosen.soak, SLOW_RATE)]))
@@ -70,7 +88,20 @@ def _measure(setting: Setting, *, is_quick: bool, repeats: int) -> None:
 
 def _tell(broker: ObtainedBroker) -> None:
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {broker.description}.\n", flush=True)
+    loads = " ".join(f"{each:.2f}" for each in os.getloadavg())
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {_cpu_model()}, {machine}, load average {loads} at the start, {broker.description}."
+    )
+    print(f"The load comes from {generator()}.\n", flush=True)
+
+
+def _cpu_model() -> str:
+    """Name the processor, as the kernel does."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "an unknown processor"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks import load, systems
 from benchmarks.receiver import PARTS_OF_AN_ORDER
-from benchmarks.rows import Row, ratio, spread
+from benchmarks.rows import Row, ratios, spread
 from benchmarks.systems import Setting, product, receiver
 
 CONNECTIONS = 64
@@ -62,7 +62,7 @@ def with_a_full_store(setting: Setting, seconds: float, repeats: int) -> list[di
         {
             "store": row.name,
             "orders/s (min-max)": spread(row.rate),
-            "to the empty one": f"{ratio(lambda each: each.rate, row, rows[0]):.2f} x",
+            "to the empty one": f"{spread(ratios(lambda each: each.rate, row, rows[0]), 2)} x",
             "peak MB": f"{max(row.memory):.0f}",
         }
         for row in rows

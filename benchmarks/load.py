@@ -1,116 +1,24 @@
-"""A load generator that is not the bottleneck: keep-alive connections, each with one order under way at a time."""
+"""The load that every system gets: by `wrk` where it is installed, else by a generator in Python; never a mix."""
 
-import asyncio
-import time
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
-import uvloop
+from benchmarks import python_load, wrk
+from benchmarks.load_result import Result
 
 WARM_UP_SECONDS = 3.0
 
 
-@dataclass
-class Result:
-    """What a run of load measured; latencies in seconds."""
-
-    seconds: float = 0.0
-    latencies: list[float] = field(default_factory=list)
-    failed: int = 0
-
-    @property
-    def rate(self) -> float:
-        """Orders a second."""
-        return len(self.latencies) / self.seconds
-
-    def percentile(self, share: float) -> float:
-        """The latency below which this share of the orders was, in milliseconds."""
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000 if ordered else float("nan")
-
-
-class _Connection(asyncio.Protocol):
-    """One connection: sends an order as soon as the one before it is answered."""
-
-    def __init__(self, host: str, prefix: str, result: Result, until: float, pause: float, done: asyncio.Future[None]):
-        self._head = f"POST /orders/create?order_id={prefix}".encode()
-        self._tail = f" HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n\r\n".encode()
-        self._result, self._until, self._pause, self._done = result, until, pause, done
-        self._count = 0
-        self._sent_at = 0.0
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._send()
-
-    def _send(self) -> None:
-        if time.perf_counter() >= self._until:
-            self._transport.close()
-            return
-        self._count += 1
-        self._sent_at = time.perf_counter()
-        self._transport.write(b"%b-%d%b" % (self._head, self._count, self._tail))  # type: ignore[attr-defined]
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, separator, body = self._buffer.partition(b"\r\n\r\n")
-        if not separator:
-            return
-        lowered = head.lower()
-        start = lowered.index(b"content-length:") + 15
-        length = int(lowered[start : lowered.find(b"\r\n", start) if b"\r\n" in lowered[start:] else None])
-        if len(body) < length:
-            return
-        self._buffer = b""
-        now = time.perf_counter()
-        if b'"success"' in body:
-            self._result.latencies.append(now - self._sent_at)
-        else:
-            self._result.failed += 1
-        if self._pause:
-            wait = max(0.0, self._sent_at + self._pause - now)
-            asyncio.get_running_loop().call_later(wait, self._send)
-        else:
-            self._send()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if error is not None:
-            self._result.failed += 1
-        if not self._done.done():
-            self._done.set_result(None)
-
-
-def warm_up(urls: Sequence[str], connections: int) -> None:
-    """Load `urls` for as long as caches and connections take to fill."""
-    run(urls, connections, WARM_UP_SECONDS)
+def generator() -> str:
+    """Name what generates the load here."""
+    return wrk.version() if wrk.is_installed() else "a generator in Python, which takes CPU from what it measures"
 
 
 def run(urls: Sequence[str], connections: int, seconds: float, rate: float | None = None) -> Result:
-    """Load `urls` in turn for some seconds over some connections, at most at `rate` orders a second over all of them."""
-    return uvloop.run(_run(urls, connections, seconds, rate))
+    """Load `urls` for some seconds over some connections, at most at `rate` orders a second over all of them."""
+    chosen = wrk.run if wrk.is_installed() else python_load.run
+    return chosen(urls, connections, seconds, rate)
 
 
-async def _run(urls: Sequence[str], connections: int, seconds: float, rate: float | None) -> Result:
-    loop = asyncio.get_running_loop()
-    result = Result()
-    started = time.perf_counter()
-    pause = connections / rate if rate else 0.0
-    finished = []
-    for number in range(connections):
-        done: asyncio.Future[None] = loop.create_future()
-        parts = urlsplit(urls[number % len(urls)])
-        prefix = f"B{uuid.uuid4().hex[:12]}-{number}"
-        await loop.create_connection(
-            lambda host=parts.netloc, prefix=prefix, done=done: _Connection(  # type: ignore[misc]
-                host, prefix, result, started + seconds, pause, done
-            ),
-            parts.hostname or "127.0.0.1",
-            parts.port or 80,
-        )
-        finished.append(done)
-    await asyncio.wait_for(asyncio.gather(*finished), seconds + 60)
-    result.seconds = time.perf_counter() - started
-    return result
+def warm_up(urls: Sequence[str], connections: int, seconds: float = WARM_UP_SECONDS) -> None:
+    """Load `urls` for as long as caches and connections take to fill."""
+    run(urls, connections, seconds)

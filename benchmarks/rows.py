@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks import load
-from benchmarks.systems import Process, Running
+from benchmarks.processes import Process
+from benchmarks.systems import Running
 
 Figure = Callable[["Row"], list[float]]
 
 
 @dataclass
 class Row:
-    """Figures of each repeat; times in milliseconds, memory in MB."""
+    """Figures of each repeat; times in milliseconds, memory in MB, CPU and context switches an order."""
 
     name: str
     connections: int
@@ -21,21 +22,30 @@ class Row:
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
     cpu_by_part: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """CPU an order of each part: `APIs`, `workers`, and whatever else was measured."""
+    """Of each part: `APIs`, `workers`, and whatever else was measured."""
+    voluntary: list[float] = field(default_factory=list)
+    """How often an order made a thread of the system wait: for another one, for the network, for a lock."""
+    involuntary: list[float] = field(default_factory=list)
+    """How often an order's threads had to leave the processor to others."""
     memory: list[float] = field(default_factory=list)
     failed: int = 0
 
     def measure(self, running: Running, seconds: float, others: Mapping[str, Sequence[Process]] | None = None) -> None:
         """Load a system for some seconds and note what it cost, itself and `others`: a broker, say."""
         parts = {"APIs": running.apis, "workers": running.workers, **(others or {})}
-        before = {name: _cpu(part) for name, part in parts.items()}
+        cpu = {name: _cpu(part) for name, part in parts.items()}
+        before = [process.switches() for process in running.processes]
         result = load.run(running.urls, self.connections, seconds)
-        orders = max(1, len(result.latencies))
+        after = [process.switches() for process in running.processes]
+        orders = max(1, result.answered)
         for name, part in parts.items():
-            self.cpu_by_part[name].append((_cpu(part) - before[name]) / orders * 1000)
+            self.cpu_by_part[name].append((_cpu(part) - cpu[name]) / orders * 1000)
+        pairs = list(zip(before, after, strict=True))
+        self.voluntary.append(sum(late.voluntary - early.voluntary for early, late in pairs) / orders)
+        self.involuntary.append(sum(late.involuntary - early.involuntary for early, late in pairs) / orders)
         self.rate.append(result.rate)
-        self.p50.append(result.percentile(0.50))
-        self.p99.append(result.percentile(0.99))
+        self.p50.append(result.p50)
+        self.p99.append(result.p99)
         self.memory.append(max(process.memory_mb() for process in running.processes))
         self.failed += result.failed
 
@@ -54,14 +64,14 @@ def _cpu(processes: Sequence[Process]) -> float:
     return sum(process.cpu_seconds() for process in processes)
 
 
-def ratio(figure: Figure, one: Row, other: Row) -> float:
-    """Set two rows against each other, repeat by repeat: the median of the ratios."""
-    return statistics.median(a / b for a, b in zip(figure(one), figure(other), strict=True))
+def ratios(figure: Figure, one: Row, other: Row) -> list[float]:
+    """Set two rows against each other, repeat by repeat."""
+    return [a / b if b else float("nan") for a, b in zip(figure(one), figure(other), strict=True)]
 
 
-def spread(figures: Sequence[float]) -> str:
+def spread(figures: Sequence[float], digits: int = 0) -> str:
     """Write the median, and the least and the most."""
-    return f"{statistics.median(figures):.0f} ({min(figures):.0f}-{max(figures):.0f})"
+    return f"{statistics.median(figures):.{digits}f} ({min(figures):.{digits}f}-{max(figures):.{digits}f})"
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:

@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 import httpx
 
 from benchmarks import load
+from benchmarks.processes import Family, Process
 from benchmarks.rows import Row, spread
-from benchmarks.systems import Family, Process, Running, Setting, product
+from benchmarks.systems import Running, Setting, product
 from shared.tools.local.postgres import PrivatePostgres, find_postgres, private_postgres
 from shared.tools.local.rabbitmq import ObtainedBroker
 

@@ -1,4 +1,4 @@
-"""The systems that are measured, each as real processes, and what the operating system says of them."""
+"""The systems that are measured, each as real processes."""
 
 import base64
 import os
@@ -11,52 +11,13 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.processes import Process
 from shared.tools.local.guarded_process import GuardedProcess
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from tests.waiting import eventually
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 START_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process that is measured."""
-
-    pid: int
-
-    def cpu_seconds(self) -> float:
-        """CPU time so far, of all its threads."""
-        fields = _stat(self.pid)
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-
-    def memory_mb(self) -> float:
-        """Peak resident memory."""
-        return self._status("VmHWM")
-
-    def memory_now_mb(self) -> float:
-        """Resident memory."""
-        return self._status("VmRSS")
-
-    def _status(self, name: str) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.split(f"{name}:")[1].split()[0]) / 1024
-
-
-class Family(Process):
-    """A process that is measured together with its children, those that have ended too."""
-
-    def cpu_seconds(self) -> float:
-        """CPU time so far, of them all."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        fields = _stat(self.pid)
-        ended = (int(fields[13]) + int(fields[14])) / _TICKS
-        return super().cpu_seconds() + ended + sum(Process(int(child)).cpu_seconds() for child in children)
-
-
-def _stat(pid: int) -> list[str]:
-    """Read what the kernel knows of a process, from its state on."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -82,6 +43,8 @@ class Setting:
     user: str
     password: str
     directory: Path
+    checkout: Path = CHECKOUT
+    """Where the code of the product is taken from."""
 
     def within(self, name: str) -> "Setting":
         """Give the same with a new directory inside this one."""
@@ -92,6 +55,11 @@ class Setting:
     def empty_receiver(self) -> None:
         """Have the receiver decode and forget what it has: between the turns, so that it does not do so in one."""
         httpx.get(f"{self.receiver_url}/summary", timeout=120, trust_env=False)
+
+
+def code_of(checkout: Path) -> dict[str, str]:
+    """Give the environment in which `python -m` runs the code of a checkout, with the packages of this environment."""
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(checkout.resolve(strict=True))}
 
 
 System = Callable[..., AbstractContextManager[Running]]
@@ -113,6 +81,8 @@ def product(
         "OPENOBSERVE_USER": setting.user,
         "OPENOBSERVE_PASSWORD": setting.password,
         "INITIAL_STOCK": '{"widget": 1000000000}',
+        "LOG_LEVEL": "WARNING",
+        **code_of(setting.checkout),
         **environment,
     }
     chosen = databases or {name: f"sqlite:///{setting.directory}/{name}.db" for name in ("orders", "inventory")}
@@ -169,7 +139,7 @@ def receiver(directory: Path, delay: float = 0.0) -> Iterator[str]:
     with ExitStack() as stack:
         port = port_of(stack.enter_context(claim_port()))
         url = f"http://{LOOPBACK}:{port}"
-        environment = {**os.environ, "PORT": str(port), "RECEIVER_DELAY": str(delay)}
+        environment = {**os.environ, **code_of(CHECKOUT), "PORT": str(port), "RECEIVER_DELAY": str(delay)}
         command = [sys.executable, "-m", "benchmarks.receiver"]
         process = GuardedProcess(command, env=environment, log=directory / "receiver.log")
         stack.callback(process.end, grace=2)
@@ -191,6 +161,7 @@ def seconds_to_ready(setting: Setting) -> dict[str, float]:
             environment = {
                 "AMQP_URL": setting.amqp_url,
                 "OPENOBSERVE_URL": setting.receiver_url,
+                **code_of(setting.checkout),
                 "DATABASE_URL": f"sqlite:///{setting.directory}/{module}.db",
                 f"{module.upper()}_PORT": str(port),
             }
@@ -204,7 +175,7 @@ def seconds_to_ready(setting: Setting) -> dict[str, float]:
 def _start(stack: ExitStack, setting: Setting, module: str, environment: Mapping[str, str]) -> Process:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENOBSERVE_"))}
     log = setting.directory / f"{module}.log"
-    handle = GuardedProcess([sys.executable, "-m", module], env={**plain, **environment}, log=log)
+    handle = GuardedProcess([sys.executable, "-m", module], env={**plain, **code_of(CHECKOUT), **environment}, log=log)
     stack.callback(handle.end, grace=20)
     return Process(handle.pid)
 
