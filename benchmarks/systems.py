@@ -120,6 +120,23 @@ def rpc(setting: Setting, **environment: str) -> Iterator[Running]:
 
 
 @contextmanager
+def floor(setting: Setting, **environment: str) -> Iterator[Running]:
+    """Every promise and every span on bare libraries, and nothing else."""
+    stock = {"INITIAL_STOCK": '{"widget": 1000000000}'}
+    common = {"AMQP_URL": setting.amqp_url, **_otlp(setting), **stock, **environment}
+    with ExitStack() as stack:
+        port = port_of(stack.enter_context(claim_port()))
+        started = [
+            _start(stack, setting, f"benchmarks.baselines.floor.{name}", {**common, "DATABASE_FILE": file, **more})
+            for name, file, more in (
+                ("worker", f"{setting.directory}/inventory.db", {}),
+                ("api", f"{setting.directory}/orders.db", {"PORT": str(port)}),
+            )
+        ]
+        yield _serving([f"http://{LOOPBACK}:{port}"], started[1:], started[:1])
+
+
+@contextmanager
 def tutorial(setting: Setting, **environment: str) -> Iterator[Running]:
     """Two HTTP services, as in the tutorial."""
     common = {**_otlp(setting), **environment}
