@@ -56,10 +56,10 @@ format: .venv/dev ## put the code in its format
 torture: .venv/dev ## kill workers, APIs, broker and connections for minutes, and account for every order
 	@$(BIN)/python -m tests.torture $(ARGS)
 
-bench: .venv/dev ## measure this system beside others, in turns; ARGS="--against PATH" beside another checkout of itself
+bench: .venv/dev ## measure this system beside others, in turns (an hour); ARGS="--against PATH" beside another checkout of itself
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-quick: .venv/dev ## the same in two minutes
+bench-quick: .venv/dev ## the same in six minutes
 	@$(BIN)/python -m benchmarks --quick
 
 bench-scale: .venv/dev ## measure 1, 2 and 4 of each service, and shards

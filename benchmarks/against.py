@@ -1,7 +1,7 @@
 """The product of one checkout beside that of another one, in turns: what a change gains or costs."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def against(
     connections: Sequence[int],
     seconds: float,
     repeats: int,
-    broker: Sequence[Process],
+    others: Mapping[str, Sequence[Process]],
     say: Callable[[str], None],
 ) -> list[dict[str, str]]:
     """Measure the products of two checkouts in turns, each first in every other turn, and set the first to the second."""
@@ -38,9 +38,9 @@ def against(
         for number in (0, 1) if repeat % 2 == 0 else (1, 0):
             own = replace(setting.within(f"{repeat} {number}"), checkout=checkouts[number])
             with product(own) as running:
-                load.warm_up(running.urls, max(connections))
+                load.warm_up(running.urls, max(connections), min(seconds, load.WARM_UP_SECONDS))
                 for count in connections:
-                    rows[count][number].measure(running, seconds, {"broker": broker})
+                    rows[count][number].measure(running, seconds, others)
             setting.empty_receiver()
         say(f"repeat {repeat + 1} of {repeats} done")
     return [

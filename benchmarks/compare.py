@@ -1,45 +1,43 @@
-"""This system beside two others that do less, in turns, and the targets that it is held to."""
+"""Contenders in turns, at each number of connections."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks import load, systems
-from benchmarks.rows import Row, ratios, spread
-from benchmarks.systems import Setting, System
-
-PRODUCT, SAMPLED, NO_TRACES, UNTRACED, RPC = (
-    "traced orders",
-    "traced orders, 1 % sampled",
-    "traced orders, metrics and logs only",
-    "traced orders, untraced",
-    "patterns.RPC, traced",
-)
-CONTENDERS: dict[str, tuple[System, dict[str, str]]] = {
-    PRODUCT: (systems.product, {}),
-    SAMPLED: (
-        systems.product,
-        {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"},
-    ),
-    NO_TRACES: (systems.product, {"OTEL_TRACES_EXPORTER": "none"}),
-    UNTRACED: (systems.product, {"OTEL_SDK_DISABLED": "true"}),
-    RPC: (systems.rpc, {}),
-    "tutorial's HTTP pair, traced": (systems.tutorial, {}),
-}
+from benchmarks import load
+from benchmarks.contenders import Contender
+from benchmarks.processes import Process
+from benchmarks.rows import Row, spread
+from benchmarks.systems import Setting
 
 
 def compare(
-    setting: Setting, connections: Sequence[int], seconds: float, repeats: int, say: Callable[[str], None]
+    setting: Setting,
+    contenders: Sequence[Contender],
+    connections: Sequence[int],
+    seconds: float,
+    repeats: int,
+    others: Mapping[str, Sequence[Process]],
+    say: Callable[[str], None],
 ) -> list[Row]:
-    """Measure every contender at every number of connections, in turns."""
-    rows = {(name, count): Row(name, count) for count in connections for name in CONTENDERS}
+    """Measure every contender and `others`, the broker that it uses, at every number of connections, in turns."""
+    rows = {
+        (contender.name, count): Row(contender.name, count)
+        for count in connections
+        for contender in contenders
+        if contender.only_at is None or count in contender.only_at
+    }
     for repeat in range(repeats):
-        for name, (system, environment) in CONTENDERS.items():
-            with system(setting.within(f"{repeat} {name}"), **environment) as running:
-                load.warm_up(running.urls, max(connections))
-                for count in connections:
-                    rows[name, count].measure(running, seconds)
-            say(f"repeat {repeat + 1}: {name} done")
+        for contender in contenders:
+            mine = [row for row in rows.values() if row.name == contender.name]
+            if not mine:
+                continue
+            own = setting.within(f"{repeat} {contender.name}")
+            with contender.system(own, **contender.environment) as running:
+                load.warm_up(running.urls, max(row.connections for row in mine), min(seconds, load.WARM_UP_SECONDS))
+                for row in mine:
+                    row.measure(running, seconds, others)
             setting.empty_receiver()
+            say(f"repeat {repeat + 1} of {repeats}: {contender.name} done")
     return list(rows.values())
 
 
@@ -48,46 +46,16 @@ def as_table(rows: Sequence[Row]) -> list[dict[str, str]]:
     middle = statistics.median
     return [
         {
-            "system": row.name,
             "connections": str(row.connections),
+            "system": row.name,
             "orders/s (min-max)": spread(row.rate),
             "p50 ms": f"{middle(row.p50):.1f}",
             "p99 ms": f"{middle(row.p99):.1f}",
             "CPU ms an order: API + worker": f"{row.cpu_of('APIs')} + {row.cpu_of('workers')}",
+            "broker": row.cpu_of("broker"),
+            "context switches an order: voluntary + not": f"{middle(row.voluntary):.1f} + {middle(row.involuntary):.1f}",
             "peak MB": f"{max(row.memory):.0f}",
             "failed": str(row.failed),
         }
-        for row in sorted(rows, key=lambda each: each.connections)
-    ]
-
-
-def targets(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Set the measurements against the targets, pair by pair: the median of the ratios of the repeats."""
-    by_key = {(row.name, row.connections): row for row in rows}
-
-    def of(name: str, connections: int) -> Row:
-        return by_key[name, connections]
-
-    def line(target: str, measured: Sequence[float]) -> dict[str, str]:
-        return {"target": target, "measured (min-max)": f"{spread(measured, 2)} x"}
-
-    lines = []
-    for count in sorted({row.connections for row in rows} - {1}):
-        at, ours, theirs = f"{count} connections", of(PRODUCT, count), of(RPC, count)
-        untraced = of(UNTRACED, count)
-        lines += [
-            line(f"at least 1.5 x the orders/s of patterns.RPC, {at}", ratios(lambda row: row.rate, ours, theirs)),
-            line(f"at most 0.7 x its CPU an order, {at}", ratios(lambda row: row.cpu, ours, theirs)),
-            line(f"at least 0.75 x the orders/s untraced, {at}", ratios(lambda row: row.rate, ours, untraced)),
-            line(
-                f"1 % sampled: next to 1 x the orders/s with metrics and logs only, {at}",
-                ratios(lambda row: row.rate, of(SAMPLED, count), of(NO_TRACES, count)),
-            ),
-        ]
-    ours, theirs, untraced = of(PRODUCT, 1), of(RPC, 1), of(UNTRACED, 1)
-    return [
-        *lines,
-        line("at most 0.35 x the p99 of patterns.RPC, 1 connection", ratios(lambda row: row.p99, ours, theirs)),
-        line("at most 1 x its p50, 1 connection", ratios(lambda row: row.p50, ours, theirs)),
-        line("at most 2 x the p99 untraced, 1 connection", ratios(lambda row: row.p99, ours, untraced)),
+        for row in rows
     ]

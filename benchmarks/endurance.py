@@ -5,12 +5,13 @@ import sqlite3
 import statistics
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 
 from benchmarks import load, systems
-from benchmarks.receiver import PARTS_OF_AN_ORDER
+from benchmarks.contenders import Contender
 from benchmarks.rows import Row, ratios, spread
 from benchmarks.systems import Setting, product, receiver
 
@@ -18,26 +19,43 @@ CONNECTIONS = 64
 STORED = 100_000
 
 
-def soak(setting: Setting, name: str, seconds: float, rate: float | None = None, delay: float = 0.0) -> dict[str, str]:
-    """Load the system for long, and count what the receiver got of its traces."""
-    own = setting.within(f"soak {name}")
-    with receiver(own.directory, delay) as url:
-        with product(own.within("system"), OPENOBSERVE_URL=url) as running:
+def soak(
+    setting: Setting,
+    contender: Contender,
+    name: str,
+    seconds: float,
+    rate: float | None = None,
+    delay: float = 0.0,
+) -> dict[str, str]:
+    """Load a system for long, and set what the receiver got of its traces to the orders that it has placed meanwhile."""
+    outer = setting.within(f"soak {contender.name} {name}")
+    with receiver(outer.directory, delay) as url:
+        own = replace(outer.within("system"), receiver_url=url)
+        with contender.system(own, **contender.environment) as running:
             load.warm_up(running.urls, CONNECTIONS)
+            own.wait_for_last_spans()
+            own.empty_receiver()
             warm = [process.memory_now_mb() for process in running.processes]
             result = load.run(running.urls, CONNECTIONS, seconds, rate)
             peak = [process.memory_mb() for process in running.processes]
             now = [process.memory_now_mb() for process in running.processes]
+            own.wait_for_last_spans()
         got = httpx.get(f"{url}/summary", timeout=600, trust_env=False).json()
-    orders = got["orders"]
+    by_parts = {int(parts): traces for parts, traces in got["traces_by_parts"].items()}
+    whole = sum(traces for parts, traces in by_parts.items() if parts >= contender.parts)
+    arrived = sum(min(parts, contender.parts) * traces for parts, traces in by_parts.items())
+    due = contender.parts * result.answered
+    orders = max(1, result.answered)
     return {
+        "system": contender.name,
         "run": f"{name}, {seconds:.0f} s",
         "orders/s": f"{result.rate:.0f}",
-        "orders traced": f"{orders:,}",
-        "spans lost": f"{PARTS_OF_AN_ORDER * orders - got['of_orders']:,}",
-        "whole traces": f"{100 * got['whole'] / max(1, orders):.2f} %",
-        "spans an order": f"{got['spans'] / max(1, orders):.2f}",
-        "kB an order": f"{got['bytes'] / max(1, orders) / 1000:.1f}",
+        "orders placed": f"{result.answered:,}",
+        "their spans lost": f"{due - arrived:,} of {due:,}",
+        "whole traces": f"{100 * whole / orders:.2f} %",
+        "served by transactions, an order": f"{got['served'] / orders:.2f}" if got["served"] else "-",
+        "spans an order": f"{got['spans'] / orders:.2f}",
+        "kB an order": f"{got['bytes'] / orders / 1000:.1f}",
         "API MB: warm, end, peak": f"{warm[0]:.0f}, {now[0]:.0f}, {peak[0]:.0f}",
         "worker MB": f"{warm[1]:.0f}, {now[1]:.0f}, {peak[1]:.0f}",
         "failed": str(result.failed),

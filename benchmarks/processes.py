@@ -30,6 +30,11 @@ class Process:
             involuntary=sum(_number(status, "nonvoluntary_ctxt_switches") for status in found),
         )
 
+    def is_traced(self) -> bool:
+        """Tell whether a debugger or the like is attached to all its threads."""
+        found = [task.read_text() for task in Path(f"/proc/{self.pid}/task").glob("*/status")]
+        return all(_number(status, "TracerPid") for status in found)
+
     def memory_mb(self) -> float:
         """Peak resident memory."""
         return self._status("VmHWM")

@@ -17,6 +17,9 @@ from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from tests.waiting import eventually
 
 START_SECONDS = 60.0
+EXPORTERS_SECONDS = 6.0
+"""The official one sends what it has every 5 s."""
+LAST_SPANS_SECONDS = 300.0
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -51,6 +54,16 @@ class Setting:
         directory = self.directory / name.translate(str.maketrans(" '/%", "----"))
         directory.mkdir()
         return replace(self, directory=directory)
+
+    def wait_for_last_spans(self) -> None:
+        """Wait until nothing has come to the receiver for longer than an exporter collects spans at most."""
+        ask = httpx.Client(timeout=120, trust_env=False)
+        with ask:
+            eventually(
+                lambda: ask.get(f"{self.receiver_url}/quiet").json() > EXPORTERS_SECONDS,
+                within=LAST_SPANS_SECONDS,
+                what="the last spans",
+            )
 
     def empty_receiver(self) -> None:
         """Have the receiver decode and forget what it has: between the turns, so that it does not do so in one."""
