@@ -2,14 +2,18 @@
 
 import sys
 
-from inventory_worker.app import create_app
-from inventory_worker.settings import Settings
-from shared.service import process as service
+from shared.service.environment import prepare
 
 
 def main() -> None:
     """Run the inventory worker until it is told to end."""
-    sys.exit(service.run("inventory-worker", Settings, create_app))
+    to_say = prepare("inventory-worker")
+    # Only now: what they import reads the environment as it is imported.
+    from inventory_worker.app import create_app
+    from inventory_worker.settings import Settings
+    from shared.service.process import run
+
+    sys.exit(run("inventory-worker", Settings, create_app, to_say))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,31 @@
 """The settings of the inventory worker, read once from its environment."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.contract.messages import MAX_MESSAGE_BYTES, Identifier
 from shared.contract.topology import RETRY_DELAYS
-from shared.service.settings import AmqpUrls, DatabaseUrl, MessageBytes, Port, RetentionDays
+from shared.service.settings import AmqpUrls, ApiKey, DatabaseUrl, LogLevel, MessageBytes, Port, RetentionDays
 
 StockLevel = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
 
 
-_SEPARATED = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
+def _read_json(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        raise ValueError('must be a JSON object, such as {"widget": 5}') from None
+
+
+Stock = Annotated[dict[Identifier, StockLevel], BeforeValidator(_read_json), NoDecode]
+"""A JSON object of SKUs and how many there are."""
+
+_SEPARATED = BeforeValidator(
+    lambda value: [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+)
 RetryDelays = Annotated[
     tuple[Annotated[float, Field(ge=0.1, le=7 * 24 * 3600)], ...],
     Field(min_length=1, max_length=50),
@@ -25,7 +38,7 @@ Prefixes = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=255)], 
 
 
 class Settings(BaseSettings):
-    """What can be set from outside; see the table in the README."""
+    """What can be set from outside; see docs/configuration.md."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -33,16 +46,16 @@ class Settings(BaseSettings):
     database_url: DatabaseUrl = "sqlite:///var/inventory.db"
     inventory_worker_host: str = "127.0.0.1"
     inventory_worker_port: Port = 8001
-    initial_stock: dict[Identifier, StockLevel] = {"widget": 1_000_000, "gadget": 3}
+    initial_stock: Stock = {"widget": 1_000_000, "gadget": 3}
     retry_delays: RetryDelays = RETRY_DELAYS
     """Seconds that a check whose handling failed waits before each next attempt; one more failure makes it a dead letter."""
     reply_queue_prefixes: Prefixes = ()
     """How further names of queues begin that a check may be replied to, beside those that are for replies by their name."""
-    order_api_key: SecretStr | None = None
+    order_api_key: ApiKey | None = None
     """The key of the order API guards restocking too: one key for whoever may write."""
     retention_days: RetentionDays = 30.0
     max_message_bytes: MessageBytes = MAX_MESSAGE_BYTES
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
 
     @property
     def address(self) -> tuple[str, int]:

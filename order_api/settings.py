@@ -2,15 +2,15 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.contract.messages import MAX_MESSAGE_BYTES, Identifier
-from shared.service.settings import AmqpUrls, DatabaseUrl, MessageBytes, Port, RetentionDays
+from shared.service.settings import AmqpUrls, ApiKey, DatabaseUrl, LogLevel, MessageBytes, Port, RetentionDays
 
 
 class Settings(BaseSettings):
-    """What can be set from outside; see the table in the README."""
+    """What can be set from outside; see docs/configuration.md."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -20,10 +20,10 @@ class Settings(BaseSettings):
     order_api_port: Port = 8000
     reply_timeout: Annotated[float, Field(gt=0, le=300)] = 5.0
     default_sku: Identifier = "widget"
-    order_api_key: SecretStr | None = None
+    order_api_key: ApiKey | None = None
     retention_days: RetentionDays = 30.0
     max_message_bytes: MessageBytes = MAX_MESSAGE_BYTES
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
 
     @property
     def address(self) -> tuple[str, int]:

@@ -10,6 +10,7 @@ TracedOrdersError
 │       └── CommitUnknown    the connection was lost during a commit: the write may have been made
 ├── Fatal                    this process cannot go on, and ends
 │   └── NewerSchema          a newer version of this service has migrated the database
+├── WrongSetting             a setting says what cannot be: there is no start
 ├── WriteFailed              the database is there, but this very write fails
 ├── TooManyAttempts          a message that has been tried too often already
 ├── Unroutable               the broker is there, but no queue takes the message
@@ -76,6 +77,12 @@ class NewerSchema(Fatal):
     """The database has a schema that this version of the service does not know."""
 
     code = "newer_schema"
+
+
+class WrongSetting(TracedOrdersError):
+    """A setting is well formed and cannot be used here; the message is a sentence that names it."""
+
+    code = "wrong_setting"
 
 
 class WriteFailed(TracedOrdersError):

@@ -15,8 +15,9 @@ class _RequiredKey(APIKeyHeader):
         required: SecretStr | None = request.app.state.api_key
         if required is None:
             return
-        given = request.headers.get(self.model.name, "")
-        if not secrets.compare_digest(given.encode(), required.get_secret_value().encode()):
+        # As the bytes that came: what is read as Latin-1 here was UTF-8 where somebody typed it.
+        given = request.headers.get(self.model.name, "").encode("latin-1")
+        if not secrets.compare_digest(given, required.get_secret_value().encode()):
             raise HTTPException(401, "the X-API-Key header is missing or wrong", {"WWW-Authenticate": "ApiKey"})
 
 

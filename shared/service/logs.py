@@ -22,7 +22,7 @@ def configure(service: str, level: str = "INFO", stream: TextIO = sys.stderr) ->
     handler.setFormatter(_Readable(service) if stream.isatty() else _Json(service))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    root.setLevel(int(level) if level.isdecimal() else level)
     # What they have to say of a backend that is away is said once, by the exporter that counts the losses.
     for repetitive in ("opentelemetry.sdk", "opentelemetry.exporter", "urllib3.connectionpool"):
         logging.getLogger(repetitive).setLevel(logging.CRITICAL)

@@ -2,18 +2,22 @@
 
 import asyncio
 import gc
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from shared.contract.errors import WrongSetting
 from shared.service import logs
 from shared.service import providers as setup
 from shared.service.server import bind, serve
-from shared.service.settings import load_environment
 from shared.service.telemetry_settings import TelemetrySettings
+from shared.service.wrong_settings import sentences
+
+_log = logging.getLogger(__name__)
 
 
 class ServiceSettings(Protocol):
@@ -32,15 +36,20 @@ Settings = TypeVar("Settings", bound=ServiceSettings)
 
 
 def run(
-    name: str, settings_type: Callable[[], Settings], create_app: Callable[[Settings, TelemetrySettings, str], FastAPI]
+    name: str,
+    settings_type: Callable[[], Settings],
+    create_app: Callable[[Settings, TelemetrySettings, str], FastAPI],
+    to_say: Iterable[str] = (),
 ) -> int:
-    """Run a service until SIGTERM or SIGINT; gives its exit code: 0, 1 for a failed start or end, 2 for wrong settings."""
-    load_environment()
+    """Run a service until SIGTERM or SIGINT; gives its exit code: 0, 1 for a failed start or end, 2 for wrong settings.
+
+    `to_say` is what the environment held that is not as it should be, and is logged first.
+    """
     try:
         settings, telemetry_settings = settings_type(), TelemetrySettings()
     except ValidationError as error:
-        for part in error.errors():
-            print(f"{name}: {'.'.join(map(str, part['loc'])).upper()}: {part['msg']}", file=sys.stderr)
+        for sentence in sentences(error):
+            print(f"{name}: {sentence}", file=sys.stderr)
         return 2
     host, port = settings.address
     try:
@@ -50,10 +59,16 @@ def run(
         print(f"{name}: cannot serve on {host}, port {port}: {error.strerror}", file=sys.stderr)
         return 1
     logs.configure(name, settings.log_level)
+    for sentence in to_say:
+        _log.warning(sentence)
     telemetry = setup.start(name, telemetry_settings)
     try:
         with asyncio.Runner(loop_factory=_event_loop()) as runner:
-            app = create_app(settings, telemetry_settings, telemetry.instance)
+            try:
+                app = create_app(settings, telemetry_settings, telemetry.instance)
+            except WrongSetting as error:
+                _log.critical("%s", error)
+                return 2
             _relax_garbage_collection()
             return 0 if runner.run(serve(name, app, sockets)) else 1
     finally:

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from shared.contract import topology
 from shared.service import logs
 from shared.service import telemetry_environment as environment
+from shared.service.otel_variables import QUEUE_SIZES
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.telemetry import (
     FLUSH_SECONDS,
@@ -46,8 +47,6 @@ _log = logging.getLogger(__name__)
 
 _REDACTION = Redaction(kept_in_queries={"order_id"})
 
-QUEUE_SIZE = 32_768
-"""Spans that wait for export unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise; the SDK's 2,048 lose a third of them under load."""
 SCHEDULE_DELAY_MS = 1000
 METRIC_INTERVAL_MS = 10_000.0
 _ACCOUNTING_SECONDS = 0.2
@@ -93,11 +92,7 @@ def start(service: str, settings: TelemetrySettings, environ: Mapping[str, str] 
     instance = str(resource.attributes["service.instance.id"])
     propagate.set_global_textmap(GuardedPropagator(environment.propagator(environ)))
     if environment.is_off(environ):
-        return Telemetry(instance)
-    if not environment.has_backend(settings, environ):
-        _log.warning(
-            "no telemetry backend is configured (OPENOBSERVE_URL or OTEL_EXPORTER_OTLP_ENDPOINT): running untraced"
-        )
+        _log.warning("OTEL_SDK_DISABLED switches telemetry off: running untraced")
         return Telemetry(instance)
     measured, logged = _start_metrics(resource, settings, environ), _start_logs(resource, settings, environ)
     # Traces come after metrics: their first account of lost spans goes there.
@@ -106,8 +101,12 @@ def start(service: str, settings: TelemetrySettings, environ: Mapping[str, str] 
         AioPikaTracing().instrument(
             tracer_provider=traced.provider if traced else trace.NoOpTracerProvider(), destination_template=_template
         )
-    started = (measured, logged, traced)
-    return Telemetry(instance, tuple(signal for signal in started if signal is not None))
+    signals = tuple(signal for signal in (measured, logged, traced) if signal is not None)
+    if not signals:
+        _log.warning(
+            "no telemetry backend is configured (OPENOBSERVE_URL or OTEL_EXPORTER_OTLP_ENDPOINT): running untraced"
+        )
+    return Telemetry(instance, signals)
 
 
 def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> _Signal | None:
@@ -129,8 +128,8 @@ def _template(destination: Destination) -> Template:
 
 
 def _batching(exporter: SpanExporter, environ: Mapping[str, str]) -> SpanProcessor:
-    capacity = environment.positive(environ, "OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE)
-    delay_ms = environment.positive(environ, "OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS)
+    capacity = environment.number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZES["BSP"])
+    delay_ms = environment.number(environ, "OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS)
     if isinstance(exporter, BufferedSpanExporter):
         batch = min(exporter.sender.batch_size, capacity)  # else the SDK raises
         return CountedBatchSpanProcessor(exporter, exporter.sender.account, capacity, delay_ms, batch)
@@ -138,7 +137,7 @@ def _batching(exporter: SpanExporter, environ: Mapping[str, str]) -> SpanProcess
 
 
 def _start_metrics(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> _Signal | None:
-    if environment.exporter_name("metrics", environ) != "otlp":
+    if environment.exporter_name("metrics", settings, environ) != "otlp":
         return None
     histograms = JoinedHistograms()
     exporter = BufferedMetricExporter(environment.sender("metrics", settings, environ), histograms)
@@ -154,7 +153,7 @@ _ONLY_THE_SDK_DOES = ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
 
 
 def _start_logs(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> _Signal | None:
-    if environment.exporter_name("logs", environ) != "otlp":
+    if environment.exporter_name("logs", settings, environ) != "otlp":
         return None
     exporter = BufferedLogExporter(environment.sender("logs", settings, environ))
     provider = LoggerProvider(resource, shutdown_on_exit=False)
@@ -171,8 +170,8 @@ def _watched(provider: _Provider, sender: Sender | None) -> _Signal:
 
 def span_exporter(settings: TelemetrySettings, environ: Mapping[str, str]) -> SpanExporter | None:
     """Choose the exporter of spans: OTEL_* variables win over OPENOBSERVE_*; None where traces are switched off."""
-    chosen = environment.exporter_name("traces", environ)
-    if environment.is_off(environ) or not environment.has_backend(settings, environ) or chosen == "none":
+    chosen = environment.exporter_name("traces", settings, environ)
+    if chosen == "none":
         return None
     if chosen == "console":
         return RedactingSpanExporter(ConsoleSpanExporter(), _REDACTION)

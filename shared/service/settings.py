@@ -1,13 +1,20 @@
 """Setting types that both services use."""
 
+import logging
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from dotenv import load_dotenv
-from pydantic import AfterValidator, Field
-from sqlalchemy import make_url
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine import url as database
 from sqlalchemy.exc import ArgumentError
 from yarl import URL
+
+from shared.storage.libpq import address_of
+
+_AMQP = "must be amqp://user:password@host:port/vhost, several separated by commas"
+_DATABASE = "sqlite:///path/to/file or postgresql://user:password@host/name"
 
 
 def _check_amqp_urls(value: str) -> str:
@@ -15,18 +22,67 @@ def _check_amqp_urls(value: str) -> str:
     if not urls:
         raise ValueError("names no broker")
     for url in urls:
-        if URL(url).scheme not in {"amqp", "amqps"} or not URL(url).host:
-            raise ValueError("must be amqp://user:password@host:port/vhost, several separated by commas")
+        _check_amqp_url(url)
     return ",".join(urls)
+
+
+def _check_amqp_url(text: str) -> None:
+    try:
+        url = URL(text)
+        is_address = url.scheme in {"amqp", "amqps"} and bool(url.host) and url.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ValueError(_AMQP)
+    heartbeat = url.query.get("heartbeat", "0")
+    if not (heartbeat.isdecimal() and int(heartbeat) < 2**16):
+        raise ValueError("heartbeat must be a number of seconds from 0 to 65535")
+    for name in ("cafile", "certfile", "keyfile"):
+        if name in url.query and not Path(url.query[name]).is_file():
+            raise ValueError(f"{name} names no file: {url.query[name]}")
 
 
 def _check_database_url(value: str) -> str:
     try:
-        backend = make_url(value).get_backend_name()
-    except ArgumentError:
-        backend = "this"
-    if backend not in {"sqlite", "postgresql"}:
-        raise ValueError(f"{backend} is not supported: sqlite:///path/to/file or postgresql://user:password@host/name")
+        url = make_url(re.sub("^postgres:", "postgresql:", value))
+        backend = url.get_backend_name()
+    except (ArgumentError, ValueError):
+        raise ValueError(f"must be {_DATABASE}") from None
+    if backend == "sqlite":
+        _check_sqlite_url(url)
+    elif backend == "postgresql":
+        address_of(url)
+    else:
+        raise ValueError(f"{backend} is not supported: {_DATABASE}")
+    return url.render_as_string(hide_password=False)
+
+
+def _check_sqlite_url(url: database.URL) -> None:
+    if not url.database or url.database == ":memory:":
+        raise ValueError("names no file: sqlite:///path/to/file")
+    if url.query or url.host:
+        raise ValueError("of SQLite there is a path and nothing else: sqlite:///path/to/file")
+
+
+def _port_of(value: Any) -> Any:
+    """Take the port off the end of what Kubernetes injects for a Service whose name makes it the name of our setting."""
+    injected = re.fullmatch(r"(?:tcp|udp|sctp)://\S+:([0-9]{1,5})", value) if isinstance(value, str) else None
+    return injected[1] if injected else value
+
+
+def _check_level(value: str) -> str:
+    name = {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(value.strip().upper(), value.strip().upper())
+    if name in logging.getLevelNamesMapping() or (name.isdecimal() and int(name) <= logging.CRITICAL):
+        return name
+    raise ValueError("must be DEBUG, INFO, WARNING, ERROR, CRITICAL, or a number from 0 to 50")
+
+
+def _check_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if not key.isprintable() or key != key.strip():
+        raise ValueError(
+            "must be of printable characters, and not begin or end with a space: no header can carry it else"
+        )
     return value
 
 
@@ -34,17 +90,19 @@ AmqpUrls = Annotated[str, AfterValidator(_check_amqp_urls)]
 """One AMQP URL, or several of one cluster, separated by commas."""
 
 DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
-"""A database of this service's own."""
+"""A database of this service's own; of PostgreSQL with the parameters of libpq."""
 
 MessageBytes = Annotated[int, Field(ge=64 * 1024, le=16 * 1024 * 1024)]
 """The largest body of a message that is read; brokers that are set up here take none beyond 16 MiB."""
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+Port = Annotated[int, BeforeValidator(_port_of), Field(ge=0, le=65535)]
+"""A port, or an address that ends with one as Kubernetes injects it: `tcp://10.96.0.12:8000`."""
+
+LogLevel = Annotated[str, AfterValidator(_check_level)]
+"""The name of a level in whatever case, or its number."""
+
+ApiKey = Annotated[SecretStr, AfterValidator(_check_key)]
+"""A key that a header can carry, as UTF-8."""
 
 RetentionDays = Annotated[float, Field(gt=0, le=36_500)]
 """Days after its decision for which an order is remembered; one that is undecided is never removed."""
-
-
-def load_environment(path: Path = Path(".env")) -> None:
-    """Read `.env` into the environment, where OpenTelemetry finds its variables too; what is set already wins."""
-    load_dotenv(path)

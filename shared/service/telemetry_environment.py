@@ -3,19 +3,19 @@
 import logging
 import os
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 
-from opentelemetry import propagate
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared import __version__
+from shared.service.otel_variables import BATCH_SIZE
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.telemetry import Sender, sender_of, target_of
 
 _log = logging.getLogger(__name__)
 
-BATCH_SIZE = 512
 _SHARES = {"traces": 6 / 8, "metrics": 1 / 8, "logs": 1 / 8}
 """Of the buffer. A share each, so that no signal can push another out, and each knows what it can count on."""
 
@@ -33,7 +33,7 @@ def batch_size(signal: str, environ: Mapping[str, str]) -> int:
     """Give the most items of a signal in one request; of metrics, each interval is one of its own."""
     if signal == "metrics":
         return 0
-    return positive(environ, f"OTEL_{_PROCESSORS[signal]}_MAX_EXPORT_BATCH_SIZE", BATCH_SIZE)
+    return number(environ, f"OTEL_{_PROCESSORS[signal]}_MAX_EXPORT_BATCH_SIZE", BATCH_SIZE)
 
 
 _PROCESSORS = {"traces": "BSP", "logs": "BLRP"}
@@ -44,41 +44,37 @@ def is_off(environ: Mapping[str, str]) -> bool:
     return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
-def has_backend(settings: TelemetrySettings, environ: Mapping[str, str]) -> bool:
-    """Tell whether anybody has said where telemetry goes."""
-    return settings.openobserve_url is not None or any(environ.get(name) for name in _NAMES_A_BACKEND)
+def exporter_name(signal: str, settings: TelemetrySettings, environ: Mapping[str, str]) -> str:
+    """Give the exporter of a signal: the one that is asked for, else `otlp` where anybody has said where to, or `none`."""
+    if is_off(environ):
+        return "none"
+    chosen = environ.get(f"OTEL_{signal.upper()}_EXPORTER")
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    is_addressed = settings.openobserve_url is not None or any(environ.get(name) for name in endpoints)
+    return chosen or ("otlp" if is_addressed else "none")
 
 
-_NAMES_A_BACKEND = (
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
-    "OTEL_TRACES_EXPORTER",
-)
-
-
-def exporter_name(signal: str, environ: Mapping[str, str]) -> str:
-    """Give the exporter that is asked for: `otlp` unless a variable says otherwise."""
-    return environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() or "otlp"
-
-
-def positive(environ: Mapping[str, str], name: str, default: int) -> int:
-    """Read a number; one that is none is said and passed over, as OpenTelemetry asks, because telemetry costs no start."""
-    value = environ.get(name, "").strip()
-    if value.isdecimal() and int(value) > 0:
-        return int(value)
-    if value:
-        _log.warning("%s is not a positive number: %d is used", name, default)
-    return default
+def number(environ: Mapping[str, str], name: str, default: int) -> int:
+    """Read a number that `put_right` has left there."""
+    return int(environ.get(name) or default)
 
 
 def propagator(environ: Mapping[str, str]) -> TextMapPropagator:
-    """Choose the propagators: trace context alone unless OTEL_PROPAGATORS asks for more.
+    """Choose the propagators: trace context alone unless OTEL_PROPAGATORS asks for others, or for none.
 
     Baggage that a caller sends is the caller's data, personal data perhaps: it is passed on to nobody unasked.
     """
-    return propagate.get_global_textmap() if "OTEL_PROPAGATORS" in environ else TraceContextTextMapPropagator()
+    names = environ.get("OTEL_PROPAGATORS", "tracecontext").split(",")
+    if "none" in names:
+        return CompositePropagator([])
+    found = {entry.name: entry for entry in entry_points(group="opentelemetry_propagator")}
+    chosen = []
+    for name in names:
+        try:
+            chosen.append(found[name].load()())
+        except Exception as error:  # of a package that is not ours: without it the rest still works
+            _log.warning("OTEL_PROPAGATORS: %s cannot be loaded (%s) and is left out", name, type(error).__name__)
+    return CompositePropagator(chosen)
 
 
 def resource(service: str, settings: TelemetrySettings) -> Resource:

@@ -1,9 +1,30 @@
 """Where telemetry goes, for services and tools alike."""
 
 import base64
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _check_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or not value.isprintable() or {" ", "?", "#"} & set(value):
+        raise ValueError("must be the address of a server, http://host:port or https://host:port")
+    if parts.username is not None:
+        raise ValueError("must hold no user and no password: whoever reads an order sees it")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+"""The address of a server over HTTP."""
+Organization = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,256}$")]
+"""An organization of OpenObserve: one word, for it becomes part of addresses."""
 
 
 class TelemetrySettings(BaseSettings):
@@ -11,10 +32,10 @@ class TelemetrySettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
-    openobserve_url: str | None = None
-    openobserve_public_url: str | None = None
+    openobserve_url: Address | None = None
+    openobserve_public_url: Address | None = None
     """Where a person's browser finds OpenObserve, if that is not where the services do."""
-    openobserve_org: str = "default"
+    openobserve_org: Organization = "default"
     openobserve_user: str | None = None
     openobserve_password: SecretStr | None = None
     deployment_environment: str = "local"
@@ -25,6 +46,31 @@ class TelemetrySettings(BaseSettings):
 
     Ten minutes at 100 orders a second are 324,000 spans of 86 to 105 bytes: 34 MB, were all of them one process's.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_login_out(cls, values: Any) -> Any:
+        """Read a login that is part of the address, where it would be shown to everybody, as the settings that are for it."""
+        url = values.get("openobserve_url") if isinstance(values, dict) else None
+        try:
+            parts = urlsplit(url or "")
+        except ValueError:
+            return values
+        if not parts.username or not parts.password:
+            return values
+        return {
+            "openobserve_user": unquote(parts.username),
+            "openobserve_password": unquote(parts.password),
+            **values,
+            "openobserve_url": urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])),
+        }
+
+    @model_validator(mode="after")
+    def _have_a_whole_login(self) -> "TelemetrySettings":
+        if (self.openobserve_user is None) != (self.openobserve_password is None):
+            missing = "OPENOBSERVE_USER" if self.openobserve_user is None else "OPENOBSERVE_PASSWORD"
+            raise ValueError(f"{missing}: a login is a user and a password, and only the other is set")
+        return self
 
     @property
     def openobserve_headers(self) -> dict[str, str]:

@@ -8,10 +8,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from shared.contract.errors import StoreUnavailable, first_line
 
-_AWAY_CLASSES = ("08", "53", "57", "58")
-"""Classes of PostgreSQL's SQLSTATE: connection, resources, operator intervention, system."""
-_AWAY_STATES = frozenset({"25006", "40001", "40P01", "55P03"})
-"""Read-only (a standby), serialization failure, deadlock, lock not available."""
+_AWAY_CLASSES = ("08", "28", "3D", "53", "57", "58")
+"""Classes of PostgreSQL's SQLSTATE: connection, login, no such database, resources, operator intervention, system."""
+_AWAY_STATES = frozenset({"25006", "40001", "40P01", "42501", "55P03"})
+"""Read-only (a standby), serialization failure, deadlock, what the user may not do, lock not available."""
 
 
 @contextlib.contextmanager

@@ -20,13 +20,11 @@ from sqlalchemy import Engine as SqlAlchemyEngine
 from sqlalchemy.exc import DBAPIError
 
 from shared.contract.errors import CommitUnknown, first_line
+from shared.storage.sqlite_file import make_file
 from shared.telemetry import semconv
 
 LOCK_SECONDS = 2.0
 """Longest wait for another process to let go of the SQLite file, or for a connection of the pool."""
-CONNECT_SECONDS = 5.0
-COMMAND_SECONDS = 10.0
-"""Longest wait for one answer of PostgreSQL: behind a connection that nobody serves any more, it would be for ever."""
 MIGRATION_LOCK_SECONDS = 60.0
 """Longest wait for another process that migrates the same SQLite file."""
 READERS = 2
@@ -88,8 +86,7 @@ class _Sqlite(Engine):
     """One thread that writes, as SQLite has one writer, and a few that read beside it."""
 
     def __init__(self, url: URL) -> None:
-        if url.database and url.database != ":memory:":
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        make_file(Path(url.database or ""))
         self._url = url
         self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", pool_size=1)
         self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=READERS)
@@ -179,25 +176,15 @@ class _Postgres(Engine):
 
     def __init__(self, url: URL) -> None:
         # Here, because with it comes SQLAlchemy's ORM: a fifth of the time in which a service starts.
-        from sqlalchemy.ext.asyncio import create_async_engine
+        from shared.storage.postgres_connections import PostgresConnections
 
-        url = url.set(drivername="postgresql+asyncpg")
+        connections = PostgresConnections(url)
         self._writer, self._reader = (
-            create_async_engine(
-                url,
-                pool_size=pool_size,
-                max_overflow=0,
-                pool_timeout=LOCK_SECONDS,
-                pool_pre_ping=True,
-                hide_parameters=True,
-                connect_args={"timeout": CONNECT_SECONDS, "command_timeout": COMMAND_SECONDS},
-            )
+            connections.engine(pool_size=pool_size, max_overflow=0, pool_timeout=LOCK_SECONDS, pool_pre_ping=True)
             for pool_size in (2, 5)
         )
         # Without a time limit for a command: to index a large table takes long, and to be tried again would not shorten it.
-        self._migrator = create_async_engine(
-            url, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": CONNECT_SECONDS}
-        )
+        self._migrator = connections.engine(command_timeout=None, poolclass=NullPool)
 
     async def write(self, work: Work[Result]) -> Result:
         try:

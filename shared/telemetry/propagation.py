@@ -61,11 +61,13 @@ class GuardedPropagator(TextMapPropagator):
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
         """Read the trace context of a carrier, or give the context unchanged where there is none that can be read."""
+        unchanged = context if context is not None else Context()
         try:
-            return self._inner.extract(carrier, context, _TextGetter(getter))
+            # What is composed of no propagators gives None for no context, which no caller can go on with.
+            return self._inner.extract(carrier, context, _TextGetter(getter)) or unchanged
         except Exception:  # whatever a propagator makes of foreign bytes, the message behind them must still be handled
             _log.debug("unreadable trace context in headers", exc_info=True)
-            return context if context is not None else Context()
+            return unchanged
 
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter

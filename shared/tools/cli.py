@@ -5,7 +5,6 @@ import sys
 
 import typer
 
-from shared.service.settings import load_environment
 from shared.tools.commands import dead_letters, load, observe, order, trace, watch
 from shared.tools.commands.options import examples
 from shared.tools.tool_error import ToolError
@@ -44,7 +43,6 @@ app.add_typer(observe.app, name="observe")
 
 def main() -> None:
     """Run the command line; a failure is one sentence on standard error and exit code 1."""
-    load_environment()
     # They log at length what is told here in a sentence, or is no news to a person: that a command runs untraced.
     for name in ("aiormq", "asyncio", "opentelemetry", "shared"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -32,7 +32,7 @@ class OrderClient:
 
     def __init__(self, url: str, api_key: str | None = None, timeout: float = 30.0) -> None:
         self._url = url
-        headers = {} if api_key is None else {"X-API-Key": api_key}
+        headers = {} if api_key is None else {b"X-API-Key": api_key.encode()}  # bytes: it need not be ASCII
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
 
     def __enter__(self) -> Self:
