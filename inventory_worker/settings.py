@@ -33,7 +33,7 @@ RetryDelays = Annotated[
     NoDecode,
 ]
 """Seconds, separated by commas."""
-Prefixes = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=255)], ...], _SEPARATED, NoDecode]
+Prefixes = Annotated[tuple[Annotated[str, Field(pattern=r"^[^\s\pC]{1,255}$")], ...], _SEPARATED, NoDecode]
 """Separated by commas."""
 
 

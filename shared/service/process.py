@@ -33,6 +33,7 @@ class ServiceSettings(Protocol):
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
+Read = TypeVar("Read")
 
 
 def run(
@@ -45,11 +46,8 @@ def run(
 
     `to_say` is what the environment held that is not as it should be, and is logged first.
     """
-    try:
-        settings, telemetry_settings = settings_type(), TelemetrySettings()
-    except ValidationError as error:
-        for sentence in sentences(error):
-            print(f"{name}: {sentence}", file=sys.stderr)
+    settings, telemetry_settings = _read(name, settings_type), _read(name, TelemetrySettings)
+    if settings is None or telemetry_settings is None:
         return 2
     host, port = settings.address
     try:
@@ -73,6 +71,16 @@ def run(
             return 0 if runner.run(serve(name, app, sockets)) else 1
     finally:
         telemetry.shutdown()
+
+
+def _read(name: str, settings_type: Callable[[], Read]) -> Read | None:
+    """Read settings; None where they are wrong, which is said."""
+    try:
+        return settings_type()
+    except ValidationError as error:
+        for sentence in sentences(error):
+            print(f"{name}: {sentence}", file=sys.stderr)
+        return None
 
 
 def _relax_garbage_collection() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
+from shared.contract.errors import first_line
 from shared.storage.libpq import address_of
 
 CONNECT_SECONDS = 5.0
@@ -36,21 +37,30 @@ class PostgresConnections:
 
         @event.listens_for(engine.sync_engine, "do_connect")
         def connect(dialect: Any, _record: object, _words: object, _options: object) -> Any:
-            if self._is_pooled is None:
-                self._is_pooled = await_only(self._has_pooler())
-            connecting = self._connect(command_timeout, 0 if self._is_pooled else 100)
+            connection = await_only(self._connect(command_timeout))
+
+            async def made() -> "asyncpg.Connection[Any]":
+                return connection
+
             if not self._is_pooled:
-                return dialect.dbapi.connect(async_creator_fn=lambda: connecting)
+                return dialect.dbapi.connect(async_creator_fn=made)
             # Each statement is prepared, without a name, in the transaction that it is run in.
             return dialect.dbapi.connect(
-                async_creator_fn=lambda: connecting,
-                prepared_statement_cache_size=0,
-                prepared_statement_name_func=lambda: "",
+                async_creator_fn=made, prepared_statement_cache_size=0, prepared_statement_name_func=lambda: ""
             )
 
         return engine
 
-    async def _connect(self, command_timeout: float | None, statements: int) -> "asyncpg.Connection[Any]":
+    async def _connect(self, command_timeout: float | None) -> "asyncpg.Connection[Any]":
+        """Connect; raises OSError for whatever goes wrong, from the login to a certificate: the database is away."""
+        try:
+            if self._is_pooled is None:
+                self._is_pooled = await self._has_pooler()
+            return await self._open(command_timeout, statements=0 if self._is_pooled else 100)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise ConnectionError(first_line(error)) from error
+
+    async def _open(self, command_timeout: float | None, statements: int) -> "asyncpg.Connection[Any]":
         return await asyncpg.connect(
             self._address.dsn,
             timeout=self._address.timeout or CONNECT_SECONDS,
@@ -60,15 +70,14 @@ class PostgresConnections:
         )
 
     async def _has_pooler(self) -> bool:
-        connection = await self._connect(COMMAND_SECONDS, 0)
+        connection = await self._open(COMMAND_SECONDS, statements=0)
         try:
             async with connection.transaction():
-                answering = await connection.fetchval("SELECT pg_backend_pid()")
+                is_pooled: bool = await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()
         finally:
             await connection.close(timeout=CONNECT_SECONDS)
-        if answering != connection.get_server_pid():
+        if is_pooled:
             _log.info(
                 "there is a pooler before PostgreSQL: no statement stays prepared from one transaction to the next"
             )
-            return True
-        return False
+        return is_pooled

@@ -10,3 +10,7 @@ def main() -> None:
     from shared.tools.cli import main as run
 
     run()
+
+
+if __name__ == "__main__":
+    main()
