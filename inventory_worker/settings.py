@@ -33,7 +33,9 @@ RetryDelays = Annotated[
     NoDecode,
 ]
 """Seconds, separated by commas."""
-Prefixes = Annotated[tuple[Annotated[str, Field(pattern=r"^[^\s\pC]{1,255}$")], ...], _SEPARATED, NoDecode]
+Prefixes = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s\pC]+$")], ...], _SEPARATED, NoDecode
+]
 """Separated by commas."""
 
 
