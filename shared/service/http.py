@@ -33,7 +33,7 @@ def new_app(
         lifespan=lifespan,
         # Flat, and those that are asked for most first: a router that is included costs each request its own look.
         routes=[*(router.routes if router else ()), *probes(pings).routes],
-        telemetry={"operation_spans": False, "logs": False, "exclude": is_probe},
+        telemetry={"operation_spans": False, "logs": False, "exclude": is_probe, "auto_configure": False},
     )
     app.state.api_key = api_key
     app.state.stop_waiting = stop_waiting
