@@ -1,6 +1,7 @@
 """The connection to an OTLP/HTTP endpoint: one attempt to send a batch, redirects and partial successes included."""
 
 import gzip
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from .otlp_response import Attempt, Fate, classify, redirected
 from .target import Target
 
 MOST_REDIRECTS = 3
+MOST_BYTES = 64 * 1024
 LONGEST_DETAIL = 200
 _SECRET = 8
 """The least letters of a header's value that is kept out of what is logged: a shorter one is part of ordinary words."""
@@ -35,12 +37,13 @@ class OtlpHttp:
         """Make an attempt with a body that is compressed; whatever goes wrong is in what it gives."""
         try:
             response = self._post(body)
+            content = _content(response, self.target.timeout)
         except Exception as error:  # from the name service to the certificate: none of it may end the sending thread
             return Attempt(Fate.WAITS, cause=_cause_of(error, self.target.timeout))
         attempt = classify(response.status_code, response.headers)
         if attempt.fate is Fate.DELIVERED:
-            return self._partial(attempt, response.content)
-        detail = self._detail(response)
+            return self._partial(attempt, content)
+        detail = self._detail(response.headers.get("Content-Type", ""), content)
         return attempt if detail in attempt.cause else replace(attempt, cause=f"{attempt.cause}: {detail}")
 
     def close(self) -> None:
@@ -55,7 +58,7 @@ class OtlpHttp:
             body = gzip.decompress(body)
 
         def post(url: str) -> requests.Response:
-            return self._session.post(url, body, headers=headers, timeout=self.target.timeout, allow_redirects=False)
+            return self._session.post(url, body, headers=headers, timeout=self.target.timeout, allow_redirects=False, stream=True)
 
         url = self.target.url
         response = _twice(lambda: post(url))
@@ -64,6 +67,7 @@ class OtlpHttp:
             if new is None:
                 break
             url = new
+            response.close()
             response = post(url)
         return response
 
@@ -76,15 +80,28 @@ class OtlpHttp:
         rejected = max(0, getattr(partial, self._rejected_field))
         return replace(attempt, rejected=rejected, cause=self._shown(partial.error_message)) if rejected else attempt
 
-    def _detail(self, response: requests.Response) -> str:
-        kind = response.headers.get("Content-Type", "")
-        return self._shown(response.text) if kind.startswith(("text/plain", "application/json")) else ""
+    def _detail(self, kind: str, content: bytes) -> str:
+        is_text = kind.startswith(("text/plain", "application/json"))
+        return self._shown(content.decode(errors="replace")) if is_text else ""
 
     def _shown(self, text: str) -> str:
         """Give what a backend says as it may be logged: short, printable, and with none of what we sent to prove who we are."""
         for secret in self._secrets:
             text = text.replace(secret, "[redacted]").replace(secret.rpartition(" ")[2], "[redacted]")
         return "".join(letter if letter.isprintable() else " " for letter in text)[:LONGEST_DETAIL].strip()
+
+
+def _content(response: requests.Response, timeout: float) -> bytes:
+    """Read as much of a response as OTLP can have to say, in as long as an attempt may last: it may be anybody's, and endless."""
+    content, deadline = b"", time.monotonic() + timeout
+    while len(content) < MOST_BYTES and time.monotonic() < deadline:
+        part = response.raw.read1(MOST_BYTES, decode_content=True)
+        if not part:
+            break
+        content += part
+    else:
+        response.close()  # with the connection, as the rest of it is still to come
+    return content
 
 
 def _twice(post: Callable[[], requests.Response]) -> requests.Response:
@@ -105,6 +122,8 @@ def _cause_of(error: BaseException, timeout: float) -> str:
     while (nested := _wrapped(inmost)) is not None:
         inmost = nested
     reason = getattr(inmost, "strerror", None) or getattr(inmost, "reason", None)
+    if type(inmost) is OSError and not reason:
+        reason = str(inmost)  # of a certificate file that is not there
     return reason if isinstance(reason, str) else type(inmost).__name__
 
 

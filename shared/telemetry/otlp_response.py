@@ -53,9 +53,11 @@ class Attempt:
 
 def classify(status: int, headers: Mapping[str, str] | None = None, now: float | None = None) -> Attempt:
     """Say what a status means for the batch that it was the response to; `now` is in seconds since the epoch."""
-    if 200 <= status < 300:
-        return Attempt(Fate.DELIVERED, status)
     cause = f"{status} {_phrase(status)}".strip()
+    if 200 <= status < 300:
+        if (headers or {}).get("Content-Type", "").startswith("text/html"):
+            return Attempt(Fate.WAITS, status, f"{cause} with a web page, which no OTLP endpoint answers with")
+        return Attempt(Fate.DELIVERED, status)
     if 300 <= status < 400:
         location = (headers or {}).get("Location")
         where = f" to {shown_url(location)}" if location else ""
@@ -89,5 +91,5 @@ def _seconds(retry_after: str, now: float) -> float | None:
         return float(retry_after)
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

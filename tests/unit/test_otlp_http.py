@@ -3,6 +3,7 @@
 import gzip
 import socket
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from shared.telemetry.exporters import sender_of
 from shared.telemetry.otlp_encoder import encode_spans
 from shared.telemetry.otlp_http import OtlpHttp
 from shared.telemetry.otlp_response import Attempt, Fate
@@ -207,3 +209,53 @@ def test_a_proxy_with_a_password_that_is_away_is_named_without_it() -> None:
     target = Target("http://collector.example/", proxies={"http": "http://me:secret@127.0.0.1:1"})
 
     assert "secret" not in _send(target).cause
+
+
+def test_a_web_page_is_no_success(backend: ScriptedBackend) -> None:
+    backend.behaviour = Behaviour(body=b"<html>log in</html>", headers={"Content-Type": "text/html; charset=utf-8"})
+
+    attempt = _send(Target(backend.endpoint))
+
+    assert attempt.fate is Fate.WAITS
+    assert attempt.cause == "200 OK with a web page, which no OTLP endpoint answers with"
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_of_a_response_without_end_64_kib_are_read(backend: ScriptedBackend, status: int) -> None:
+    backend.behaviour = Behaviour(status, body=b"x" * 10_000_000, headers={"Content-Type": "text/plain"})
+    http = OtlpHttp(Target(backend.endpoint), ExportTraceServiceResponse, "rejected_spans")
+
+    attempts = [http.send(BODY) for _ in range(3)]
+    http.close()
+
+    assert {attempt.status for attempt in attempts} == {status}
+    assert all(len(attempt.cause) < 300 for attempt in attempts)
+
+
+def test_a_certificate_file_that_is_not_there_is_named_as_the_cause() -> None:
+    attempt = _send(Target("https://127.0.0.1:1/v1/traces", certificate="/nowhere/ca.pem"))
+
+    assert attempt.fate is Fate.WAITS
+    assert "/nowhere/ca.pem" in attempt.cause
+
+
+@pytest.mark.parametrize(("signal", "noun"), [("traces", "spans"), ("metrics", "data points"), ("logs", "log records")])
+@pytest.mark.parametrize("status", [301, 308, 401, 503])
+def test_each_signal_says_once_where_it_fails_with_which_status_and_why(
+    signal: str, noun: str, status: int, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend.behaviour = Behaviour(status, headers={"Location": "http://elsewhere/v1"} if status < 400 else {})
+    sender = sender_of(signal, Target(backend.endpoint), 1e6, 512)
+
+    for _ in range(3):
+        sender.put(b"", 2)
+    sender.end(5.0)
+
+    (failed, stopped) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert (
+        f"the telemetry backend at {backend.endpoint} does not take {noun}: {status} {HTTPStatus(status).phrase}"
+        in failed
+    )
+    assert ("a redirect that is not followed" in failed) is (status < 400)
+    assert f"has not taken the last 6 {noun}: they are lost" in stopped
+    assert sender.account.by_reason()["stopped"] == 6
