@@ -58,7 +58,9 @@ class OtlpHttp:
             body = gzip.decompress(body)
 
         def post(url: str) -> requests.Response:
-            return self._session.post(url, body, headers=headers, timeout=self.target.timeout, allow_redirects=False, stream=True)
+            return self._session.post(
+                url, body, headers=headers, timeout=self.target.timeout, allow_redirects=False, stream=True
+            )
 
         url = self.target.url
         response = _twice(lambda: post(url))

@@ -108,7 +108,7 @@ def _proxies(url: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Give the proxy for a URL: none for loopback, which a proxy would look for on its own machine."""
     parts = urlsplit(url)
     proxy = _either_case(environ, f"{parts.scheme}_proxy") or _either_case(environ, "all_proxy")
-    if not proxy or _is_loopback(parts.hostname or "") or should_bypass_proxies(url, _either_case(environ, "no_proxy")):
+    if not proxy or is_loopback(parts.hostname or "") or should_bypass_proxies(url, _either_case(environ, "no_proxy")):
         return {}
     return {parts.scheme: proxy}
 
@@ -117,7 +117,8 @@ def _either_case(environ: Mapping[str, str], name: str) -> str:
     return environ.get(name) or environ.get(name.upper()) or ""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -4,7 +4,9 @@ import logging
 import sys
 
 import typer
+from pydantic import ValidationError
 
+from shared.service.wrong_settings import sentences
 from shared.tools.commands import dead_letters, load, observe, order, trace, watch
 from shared.tools.commands.options import examples
 from shared.tools.tool_error import ToolError
@@ -48,6 +50,10 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         app()
+    except ValidationError as error:
+        for sentence in sentences(error):
+            print(f"orders: {sentence}", file=sys.stderr)
+        sys.exit(2)
     except ToolError as error:
         print(error, file=sys.stderr)
         sys.exit(1)

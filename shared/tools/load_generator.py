@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import httpx
 
 from shared.tools.order_client import ApiError
+from shared.tools.proxies import trusts_environment
 
 REQUEST_SECONDS = 30.0
 """Longest wait for one answer; whatever takes longer has failed."""
@@ -75,10 +76,10 @@ async def put_load(
     With a rate, an order's time counts from when it was due rather than from when a request was free for it: else a system
     that falls behind would look fast by being asked less.
     """
-    headers = {} if api_key is None else {"X-API-Key": api_key}
+    headers = {} if api_key is None else {b"X-API-Key": api_key.encode()}
     limits = httpx.Limits(max_connections=plan.concurrency, max_keepalive_connections=plan.concurrency)
     async with httpx.AsyncClient(
-        base_url=url, headers=headers, limits=limits, timeout=REQUEST_SECONDS, trust_env=False
+        base_url=url, headers=headers, limits=limits, timeout=REQUEST_SECONDS, trust_env=trusts_environment(url)
     ) as client:
         try:
             await client.get("/health")

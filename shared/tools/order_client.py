@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
+from shared.tools.proxies import trusts_environment
 from shared.tools.tool_error import ToolError
 
 
@@ -33,7 +34,10 @@ class OrderClient:
     def __init__(self, url: str, api_key: str | None = None, timeout: float = 30.0) -> None:
         self._url = url
         headers = {} if api_key is None else {b"X-API-Key": api_key.encode()}  # bytes: it need not be ASCII
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trusts_environment(url))
+        except (ValueError, httpx.InvalidURL) as error:  # of a proxy in the environment, too
+            raise ApiError(f"The order API cannot be reached at {url}: {error}.") from error
 
     def __enter__(self) -> Self:
         return self

@@ -15,8 +15,10 @@ from yarl import URL
 from shared.contract import topology
 from shared.contract.errors import BrokerUnavailable
 from shared.rabbit.losses import losses_as_errors
+from shared.telemetry.target import is_loopback
 from shared.tools import broker_nodes
 from shared.tools.broker_nodes import NoNode
+from shared.tools.proxies import trusts_environment
 
 READ_SECONDS = 5.0
 
@@ -44,41 +46,58 @@ class QueueState:
 
 
 def read_queues(amqp_url: str, management_url: str | None = None) -> QueueState:
-    """Ask the management interface, or where it does not answer the broker itself, node by node; raises QueuesUnreadable.
+    """Ask the management interface, or where it does not tell the broker itself, node by node; raises QueuesUnreadable.
 
-    Without a `management_url` it is looked for where brokers usually have it: 10,000 ports above AMQP.
+    Without a `management_url` it is looked for where brokers usually have it, 10,000 ports above AMQP, but on this machine
+    alone: the login would go to whoever listens there, and in plain text.
     """
     try:
         nodes = broker_nodes.nodes(amqp_url)
         for node in nodes:
-            try:
-                usual = f"http://{node.host}:{(node.port or 5672) + 10_000}"
-                return _from_management(node, management_url or usual)
-            except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+            url = management_url or _usual(node)
+            if url is None:
                 continue
+            try:
+                return _from_management(node, url)
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError):
+                continue  # not there, not ours, or with its statistics switched off
         return asyncio.run(_from_broker(amqp_url))
     except NoNode as error:
         raise QueuesUnreadable(str(error)) from error
+
+
+def _usual(node: URL) -> str | None:
+    is_near = node.scheme == "amqp" and is_loopback(node.host or "")
+    return f"http://{node.host}:{(node.port or 5672) + 10_000}" if is_near else None
 
 
 def _from_management(node: URL, management_url: str) -> QueueState:
     login = (node.user or "guest", node.password or "guest")
     virtual_host = quote(node.path.removeprefix("/") or "/", safe="")
     url = f"{management_url.rstrip('/')}/api/queues/{virtual_host}"
-    found = httpx.get(url, auth=login, timeout=READ_SECONDS, trust_env=False).raise_for_status().json()
+    trusts = trusts_environment(url)
+    found = httpx.get(url, auth=login, timeout=READ_SECONDS, trust_env=trusts).raise_for_status().json()
     queues: Mapping[str, dict[str, Any]] = {queue["name"]: queue for queue in found}
-    checks = queues.get(topology.INVENTORY_CHECK, {})
+    nothing = {"messages": 0, "messages_ready": 0, "messages_unacknowledged": 0, "consumers": 0}
+    # A queue that is not there is empty; one that is, and says nothing of its messages, is not.
+    checks = queues.get(topology.INVENTORY_CHECK, nothing)
     return QueueState(
-        ready=checks.get("messages_ready", 0),
-        in_flight=checks.get("messages_unacknowledged", 0),
-        consumers=checks.get("consumers", 0),
-        consumed_per_second=checks.get("message_stats", {}).get("ack_details", {}).get("rate", 0.0),
-        waiting_for_retry=sum(
-            queue.get("messages", 0) for name, queue in queues.items() if _RETRY_QUEUE.fullmatch(name)
-        ),
-        dead_letters=queues.get(topology.DEAD_LETTERS, {}).get("messages", 0),
+        ready=checks["messages_ready"],
+        in_flight=checks["messages_unacknowledged"],
+        consumers=checks["consumers"],
+        consumed_per_second=_rate(checks.get("message_stats")),
+        waiting_for_retry=sum(queue["messages"] for name, queue in queues.items() if _RETRY_QUEUE.fullmatch(name)),
+        dead_letters=queues.get(topology.DEAD_LETTERS, nothing)["messages"],
         source=management_url,
     )
+
+
+def _rate(stats: Mapping[str, Any] | None) -> float | None:
+    """Read the rate of acknowledgements: 0 where nothing was ever acknowledged, None where rates are switched off."""
+    if not stats or not stats.get("ack"):
+        return 0.0
+    rate: float | None = stats.get("ack_details", {}).get("rate")
+    return rate
 
 
 async def _from_broker(amqp_url: str) -> QueueState:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from shared.contract.errors import first_line
+from shared.tools.proxies import trusts_environment
 
 READ_SECONDS = 5.0
 EXPORT_SECONDS = 2.0
@@ -54,7 +55,7 @@ def read_orders(url: str, org: str, headers: Mapping[str, str]) -> OrdersState:
             params={"limit": NEWEST},
             headers=dict(headers),
             timeout=READ_SECONDS,
-            trust_env=False,
+            trust_env=trusts_environment(url),
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OrdersUnreadable(f"there is no receiver for traces at {url} ({first_line(error)})") from error

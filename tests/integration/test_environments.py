@@ -43,8 +43,7 @@ def test_services_named_as_their_settings_start_on_the_ports_that_kubernetes_inj
         system.start_worker(INVENTORY_WORKER_PORT=f"tcp://10.96.0.12:{ports[0]}")
         system.start_api(ORDER_API_PORT=f"tcp://[fd00::1]:{ports[1]}")
 
-        for port in ports:
-            eventually(lambda port=port: _serves(port), within=90, what=f"a service on port {port}")
+        eventually(lambda: all(map(_serves, ports)), within=90, what=f"services on the ports {ports}")
 
 
 def _serves(port: int) -> bool:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from shared.tools.commands.options import Api, ApiKey, AsJson, Items, OrderId, examples, read_item
 from shared.tools.commands.output import new_console, print_json
@@ -43,4 +44,4 @@ def _print(answer: Answer, as_json: bool) -> None:
     for name, value in order.items():
         if value is not None:
             shown = ", ".join(f"{item['quantity']} x {item['sku']}" for item in value) if name == "items" else value
-            console.print(f"[dim]{name:<11}[/]{printable(str(shown))}", soft_wrap=True)
+            console.print(Text.assemble((f"{name:<11}", "dim"), printable(str(shown))), soft_wrap=True)
