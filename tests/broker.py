@@ -1,6 +1,7 @@
 """The broker that the tests are run against: `make test BROKER=4.0` picks the generation."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ def chosen() -> str:
     return wanted
 
 
-def new_node(**options: Any) -> PrivateNode:
-    """Make a private node of the chosen generation, not started yet, whose management pages lag by half a second only."""
+def new_node(extra: Mapping[str, str] | None = None, **options: Any) -> PrivateNode:
+    """Make a private node of the chosen generation, not started yet, whose management pages lag by half a second only.
+
+    `extra` are lines of its configuration.
+    """
     suite = SUITES.get(chosen())
-    config = {"collect_statistics_interval": "500"}
+    config = {"collect_statistics_interval": "500", **(extra or {})}
     if suite is not None:
         return PrivateNode(root=debian_tree(TREES / suite, suite), config=config, **options)
     return PrivateNode(server=ensure_server(), config=config, **options)

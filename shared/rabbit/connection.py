@@ -19,6 +19,7 @@ from yarl import URL
 from shared.contract.errors import BrokerUnavailable, TracedOrdersError
 from shared.rabbit.decoding import tolerate_undecodable
 from shared.rabbit.losses import losses_as_errors
+from shared.rabbit.refusals import address, why_not
 
 CONNECT_SECONDS = 5.0
 SET_UP_SECONDS = 10.0
@@ -103,6 +104,8 @@ class Connection:
         self._urls = [URL(url) for url in urls]
         self._name = name
         self._session: Session | None = None
+        self._why_not = "RabbitMQ"
+        """What there is no connection to, and since a connection failed why."""
         self.is_up = asyncio.Event()
         """Set while it is connected and set up."""
 
@@ -126,8 +129,11 @@ class Connection:
             try:
                 await self._serve_one(url, set_up)
                 pause = FIRST_PAUSE
+            except BrokerUnavailable as error:
+                self._why_not = f"RabbitMQ at {address(url)}: {why_not(error, url)}"
+                _log.warning("not connected to %s", self._why_not)
             except TracedOrdersError as error:
-                _log.warning("no RabbitMQ at %s:%s: %s", url.host, url.port or 5672, error)
+                _log.warning("not connected to RabbitMQ at %s: %s", address(url), error)
             except Exception:  # whatever it was, without this loop the service would stay cut off until a restart
                 _log.exception("the connection to RabbitMQ failed")
             finally:
@@ -143,7 +149,8 @@ class Connection:
             with losses_as_errors():
                 await asyncio.wait_for(set_up(session), SET_UP_SECONDS)
             self.is_up.set()
-            _log.info("connected to RabbitMQ at %s:%s", url.host, url.port or 5672)
+            self._why_not = "RabbitMQ"
+            _log.info("connected to RabbitMQ at %s", address(url))
             await session.watch()
             self._end()
             _log.warning("connection to RabbitMQ lost")
@@ -155,7 +162,7 @@ class Connection:
     def session(self) -> Session:
         """Give the live session; raises BrokerUnavailable where there is none."""
         if self._session is None or self._session.lost.is_set():
-            raise BrokerUnavailable("not connected to RabbitMQ")
+            raise BrokerUnavailable(f"not connected to {self._why_not}")
         return self._session
 
     @property

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import InvalidFrameError
 from yarl import URL
 
 from shared.contract.errors import BrokerUnavailable
 from shared.rabbit.decoding import tolerate_undecodable
 from shared.rabbit.losses import losses_as_errors
+from shared.rabbit.refusals import address, why_not
 
 CONNECT_SECONDS = 5.0
 """Longest wait for one node."""
@@ -35,11 +35,6 @@ def nodes(amqp_url: str) -> Sequence[URL]:
     return urls
 
 
-def address(url: URL) -> str:
-    """Say where a node is, without the login."""
-    return f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
-
-
 async def connect(amqp_url: str) -> tuple[AbstractConnection, str]:
     """Connect to the first node that lets us in, and say which it is; raises NoNode with every node's reason."""
     # Else one message that is beyond decoding would end the connection of whoever looks at it.
@@ -50,9 +45,6 @@ async def connect(amqp_url: str) -> tuple[AbstractConnection, str]:
             with losses_as_errors():
                 return await aio_pika.connect(url, timeout=CONNECT_SECONDS), address(url)
         except BrokerUnavailable as error:
-            # The client does not read what the broker says when it refuses what is asked for last: the virtual host.
-            is_refused = isinstance(error.__cause__, InvalidFrameError)
-            why = f"it refuses the virtual host {url.path.removeprefix('/') or '/'}" if is_refused else error
-            refused.append(f"{address(url)} ({why})")
+            refused.append(f"{address(url)} ({why_not(error, url)})")
     tried = ", ".join(refused)
-    raise NoNode(f"there is no RabbitMQ at {tried}", tried)
+    raise NoNode(f"there is no connection to RabbitMQ at {tried}", tried)

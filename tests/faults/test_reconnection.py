@@ -94,14 +94,14 @@ def test_a_connection_that_goes_silent_while_it_is_set_up_is_given_up_and_made_a
     both = (api.service, worker)
 
     for seconds in (0.5, 1.0, 1.5, 2.5):
-        given_up = [service.log.count("no RabbitMQ at") for service in both]
+        given_up = [service.log.count("not connected to RabbitMQ at") for service in both]
         way.slow(0.1)
         way.cut()
         time.sleep(seconds)
         way.stall()
         for service, before in zip(both, given_up, strict=True):
             eventually(
-                lambda service=service, before=before: service.log.count("no RabbitMQ at") > before,  # type: ignore[misc]
+                lambda service=service, before=before: service.log.count("not connected to RabbitMQ at") > before,  # type: ignore[misc]
                 within=30,
                 what=f"the end of a connection that went silent after {seconds} s",
             )

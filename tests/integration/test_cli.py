@@ -230,10 +230,13 @@ def test_a_shell_completes_the_commands() -> None:
         (["show", "X", "--api", NOWHERE], "There is no order API at http://127.0.0.1:1"),
         (
             ["watch", "--once", "--amqp-url", "amqp://127.0.0.1:1/", "--traces-url", NOWHERE],
-            "There is nothing to watch, `make up` starts something: there is no RabbitMQ at 127.0.0.1:1",
+            "There is nothing to watch, `make up` starts something: there is no connection to RabbitMQ at 127.0.0.1:1",
         ),
         (["watch", "--amqp-url", "nonsense", "--traces-url", "nonsense"], "AMQP_URL is not an address"),
-        (["dead-letters", "list", "--amqp-url", "amqp://127.0.0.1:1/"], "There is no RabbitMQ at AMQP_URL"),
+        (
+            ["dead-letters", "list", "--amqp-url", "amqp://127.0.0.1:1/"],
+            "There is no connection to RabbitMQ at AMQP_URL",
+        ),
     ],
 )
 def test_a_service_that_is_not_there_is_named_in_one_line_and_ends_with_1(words: list[str], expected: str) -> None:

@@ -18,7 +18,9 @@ DOWN = "amqp://guest:guest@127.0.0.1:1/"
 def test_a_broker_that_is_away_is_one_sentence_that_names_every_node(words: list[str]) -> None:
     said = fail(f"{DOWN},amqp://guest:secret@127.0.0.1:2/", *words)
 
-    assert re.fullmatch(r"There is no RabbitMQ at AMQP_URL: 127\.0\.0\.1:1 \(.+\), 127\.0\.0\.1:2 \(.+\)\.\n", said)
+    assert re.fullmatch(
+        r"There is no connection to RabbitMQ at AMQP_URL: 127\.0\.0\.1:1 \(.+\), 127\.0\.0\.1:2 \(.+\)\.\n", said
+    )
     assert "secret" not in said
 
 
@@ -37,10 +39,10 @@ def test_a_login_and_a_virtual_host_that_are_refused_are_one_sentence_each(virtu
     login = fail(str(url.with_password("wrong-one")), "list")
     host = fail(str(url.with_path("/no-such-host")), "list")
 
-    assert "There is no RabbitMQ at AMQP_URL" in login
-    assert "ACCESS_REFUSED" in login
+    assert "There is no connection to RabbitMQ at AMQP_URL" in login
+    assert "(it refuses the user 'guest' or the password)." in login
     assert "wrong-one" not in login
-    assert "(it refuses the virtual host no-such-host)." in host
+    assert "(it refuses the virtual host 'no-such-host' to 'guest': there is none, or not for this user)." in host
 
 
 @pytest.mark.parametrize("words", COMMANDS)

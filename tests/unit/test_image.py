@@ -114,7 +114,10 @@ def test_without_the_local_stack_a_command_explains_itself(orders: Orders, comma
         (["trace", "X", "--api", NOWHERE], "There is no order API at http://127.0.0.1:1"),
         (["load", "--api", NOWHERE], "There is no order API at http://127.0.0.1:1"),
         (["watch", "--amqp-url", "amqp://127.0.0.1:1/", "--traces-url", NOWHERE], "There is nothing to watch"),
-        (["dead-letters", "list", "--amqp-url", "amqp://127.0.0.1:1/"], "There is no RabbitMQ at AMQP_URL"),
+        (
+            ["dead-letters", "list", "--amqp-url", "amqp://127.0.0.1:1/"],
+            "There is no connection to RabbitMQ at AMQP_URL",
+        ),
         (["observe", "setup"], "Say where OpenObserve is"),
     ],
 )

@@ -70,7 +70,7 @@ class LetterQueue:
         try:
             connection, node = await broker_nodes.connect(amqp_url)
         except NoNode as error:
-            raise DeadLetterError(f"There is no RabbitMQ at AMQP_URL: {error.tried or error}.") from error
+            raise DeadLetterError(f"There is no connection to RabbitMQ at AMQP_URL: {error.tried or error}.") from error
         try:
             with _told(node):
                 looking = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()

@@ -1,0 +1,141 @@
+"""The broker as people have it: refused logins, virtual hosts that are not there, users that may not configure, other queues."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import aio_pika
+import httpx
+import pytest
+from yarl import URL
+
+from shared.contract import topology
+from shared.contract.errors import BrokerUnavailable
+from shared.rabbit.connection import Connection
+from shared.rabbit.publisher import Publisher
+from shared.tools import broker_nodes
+from shared.tools.queue_reader import QueueState, QueuesUnreadable, read_queues
+from tests.broker import new_node
+from tests.system import VirtualHost
+from tests.waiting import eventually
+
+
+@contextmanager
+def _user(host: VirtualHost, **permissions: str) -> Iterator[URL]:
+    """Make a user that may do so much, and delete it afterwards."""
+    name = f"test-{secrets.token_hex(4)}"
+    host.api.put(f"/users/{name}", json={"password": "s3cret", "tags": ""}).raise_for_status()
+    try:
+        if permissions:
+            host.api.put(f"/permissions/{host.name}/{name}", json=permissions).raise_for_status()
+        yield URL(host.amqp_url).with_user(name).with_password("s3cret")
+    finally:
+        host.api.delete(f"/users/{name}").raise_for_status()
+
+
+async def _why_not(url: URL) -> str:
+    """Give what `/ready` says of a connection that cannot be made."""
+    connection = Connection([str(url)], "test")
+    async with connection.running(Publisher(connection).set_up), asyncio.timeout(60):
+        while True:
+            await asyncio.sleep(0.02)
+            try:
+                await connection.ping()
+            except BrokerUnavailable as error:
+                if "RabbitMQ at" in str(error):
+                    return str(error)
+            else:
+                return "there is a connection"
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Connection]:
+    connection = Connection([url], "test")
+    async with connection.running(Publisher(connection).set_up):
+        await asyncio.wait_for(connection.is_up.wait(), 60)
+        yield connection
+
+
+async def test_each_cause_of_no_connection_is_said_exactly_and_without_the_password(
+    virtual_host: VirtualHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = URL(virtual_host.amqp_url)
+    at = f"not connected to RabbitMQ at {url.host}:{url.port}: "
+    with _user(virtual_host) as stranger, _user(virtual_host, configure="", write=".*", read=".*") as guest:
+        said = {
+            "password": await _why_not(url.with_password("wrong-one")),
+            "virtual host": await _why_not(url.with_path("/nowhere")),
+            "stranger": await _why_not(stranger),
+            "nothing there, and may not configure": await _why_not(guest),
+        }
+
+    assert said == {
+        "password": f"{at}it refuses the user 'guest' or the password",
+        "virtual host": f"{at}it refuses the virtual host 'nowhere' to 'guest': there is none, or not for this user",
+        "stranger": f"{at}it refuses the virtual host '{virtual_host.name}' to '{stranger.user}': "
+        "there is none, or not for this user",
+        "nothing there, and may not configure": f"{at}the user '{guest.user}' may not do what is needed: "
+        f"ACCESS_REFUSED - access to exchange 'orders' in vhost '{virtual_host.name}' refused for user '{guest.user}'",
+    }
+    assert all(sentence in caplog.text for sentence in said.values())
+    assert "wrong-one" not in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+async def test_addresses_that_are_no_broker_are_said_to_be_what_they_are(virtual_host: VirtualHost) -> None:
+    url = URL(virtual_host.amqp_url)
+
+    assert await _why_not(url.with_port(1)) == f"not connected to RabbitMQ at {url.host}:1: nobody listens there"
+    assert "its name is not known" in await _why_not(url.with_host("nobody.invalid"))
+    assert "it speaks no TLS that we do" in await _why_not(url.with_scheme("amqps"))
+
+
+async def test_a_queue_of_another_type_is_named(virtual_host: VirtualHost) -> None:
+    async with await aio_pika.connect(virtual_host.amqp_url) as connection:
+        await (await connection.channel()).declare_queue(topology.INVENTORY_CHECK, durable=True)
+
+    said = await _why_not(URL(virtual_host.amqp_url))
+
+    assert "what it has under our names is not what is needed: PRECONDITION_FAILED" in said
+    assert f"for queue '{topology.INVENTORY_CHECK}'" in said
+
+
+async def test_a_user_that_may_not_configure_uses_what_is_there(virtual_host: VirtualHost) -> None:
+    with _user(virtual_host, configure="", write=".*", read=".*") as url:
+        async with _connected(virtual_host.amqp_url), _connected(str(url)) as connection:
+            await connection.ping()
+
+
+async def test_where_the_broker_keeps_no_statistics_what_is_not_known_is_not_shown_as_0() -> None:
+    with new_node({"management_agent.disable_metrics_collector": "true"}) as node:
+        async with _connected(node.amqp_url) as connection:
+            channel = await connection.session().open_channel()
+            for _ in range(3):
+                await channel.default_exchange.publish(aio_pika.Message(b"x"), topology.INVENTORY_CHECK)
+
+        found = await asyncio.to_thread(_three_ready, node.amqp_url)
+
+    assert (found.in_flight, found.consumed_per_second, found.dead_letters) == (None, None, 0)
+
+
+def _three_ready(amqp_url: str) -> QueueState:
+    def state() -> QueueState | None:
+        found = read_queues(amqp_url)
+        return found if found.ready == 3 else None
+
+    found = eventually(state, within=60, what="three checks")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("url", ["amqps://127.0.0.1:1/", "amqp://192.0.2.1:1/"])
+def test_a_login_goes_nowhere_by_guess_but_to_this_machine(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(httpx, "get", lambda url, **_: asked.append(url))
+    monkeypatch.setattr(broker_nodes, "CONNECT_SECONDS", 0.5)
+
+    with pytest.raises(QueuesUnreadable):
+        read_queues(url)
+
+    assert asked == []
