@@ -23,7 +23,8 @@ DELIVERY_LIMIT = 20
 REPLY_QUEUE_PREFIX = "order-api.replies."
 SHARED_REPLIES = "order-api.replies.shared"
 """Replies for whichever API takes them: to a queue that is gone with its instance, and to replayed dead letters."""
-REPLY_QUEUE_PREFIXES = (REPLY_QUEUE_PREFIX, "amq.gen-", "amq_", "amq.rabbitmq.reply-to.")
+DIRECT_REPLY_PREFIX = "amq.rabbitmq.reply-to."
+REPLY_QUEUE_PREFIXES = (REPLY_QUEUE_PREFIX, "amq.gen-", "amq_", DIRECT_REPLY_PREFIX)
 """How names of queues for replies begin: ours, those that a broker or a client library generates, and direct reply-to."""
 REPLY_QUEUE_TEMPLATE = "order-api.replies.{instance}"
 

@@ -32,12 +32,14 @@ class _Channel:
         channel = await session.open_channel(publisher_confirms=True, on_return_raises=True)
         return cls(channel, await channel.get_exchange(topology.ORDERS_EXCHANGE, ensure=False))
 
-    async def publish(self, exchange: str, routing_key: str, message: Message, timeout: float) -> None:
+    async def publish(
+        self, exchange: str, routing_key: str, message: Message, timeout: float, is_mandatory: bool
+    ) -> None:
         """Publish and wait for the confirm."""
         self._unconfirmed += 1
         try:
             # The deadline is the client's own, so that the send span ends with the error and not with a mere cancellation.
-            await self._exchanges[exchange].publish(message, routing_key, mandatory=True, timeout=timeout)
+            await self._exchanges[exchange].publish(message, routing_key, mandatory=is_mandatory, timeout=timeout)
         finally:
             self._unconfirmed -= 1
             await self._close_when_idle()
@@ -72,12 +74,18 @@ class Publisher:
         self._channel = await _Channel.open(session)
 
     async def publish(
-        self, exchange: str, routing_key: str, message: Message, *, timeout: float = PUBLISH_SECONDS
+        self,
+        exchange: str,
+        routing_key: str,
+        message: Message,
+        *,
+        timeout: float = PUBLISH_SECONDS,
+        is_mandatory: bool = True,
     ) -> None:
         """Publish and wait for the broker's confirm, in at most `timeout` seconds.
 
-        Raises Unroutable when no queue takes it, Refused when a queue would not, BrokerUnavailable when there was no confirm:
-        then it may or may not have arrived.
+        Raises Unroutable when no queue takes it and `is_mandatory` says that one must, Refused when a queue would not,
+        BrokerUnavailable when there was no confirm: then it may or may not have arrived.
         """
         session = self.connection.session()
         if session.is_blocked:
@@ -87,7 +95,7 @@ class Publisher:
             raise BrokerUnavailable("not connected to RabbitMQ")
         with losses_as_errors():
             try:
-                await channel.publish(exchange, routing_key, message, timeout)
+                await channel.publish(exchange, routing_key, message, timeout, is_mandatory)
             except DeliveryError as error:
                 if not isinstance(error, PublishError):
                     with contextlib.suppress(TracedOrdersError), losses_as_errors():

@@ -37,4 +37,6 @@ async def _send(publisher: Publisher, queue: str, asked: Envelope, told: Told) -
     message = envelopes.message(
         told.encode(), type=told.TYPE, correlation_id=asked.correlation_id, asked_at=asked.published_at
     )
-    await publisher.publish("", queue, message)
+    # The broker returns what goes by direct reply-to as unroutable, and delivers it: https://www.rabbitmq.com/docs/direct-reply-to
+    is_queue = not queue.startswith(topology.DIRECT_REPLY_PREFIX)
+    await publisher.publish("", queue, message, is_mandatory=is_queue)

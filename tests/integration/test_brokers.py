@@ -8,16 +8,18 @@ from contextlib import asynccontextmanager, contextmanager
 import aio_pika
 import httpx
 import pytest
+from aio_pika.abc import AbstractIncomingMessage
 from yarl import URL
 
 from shared.contract import topology
 from shared.contract.errors import BrokerUnavailable
+from shared.contract.messages import CHECK_TYPE, CheckInventory, InventoryDecision, Item
 from shared.rabbit.connection import Connection
 from shared.rabbit.publisher import Publisher
 from shared.tools import broker_nodes
 from shared.tools.queue_reader import QueueState, QueuesUnreadable, read_queues
 from tests.broker import new_node
-from tests.system import VirtualHost
+from tests.system import System, VirtualHost
 from tests.waiting import eventually
 
 
@@ -139,3 +141,27 @@ def test_a_login_goes_nowhere_by_guess_but_to_this_machine(url: str, monkeypatch
         read_queues(url)
 
     assert asked == []
+
+
+async def test_a_reply_by_direct_reply_to_arrives_and_its_span_has_not_failed(
+    system: System, virtual_host: VirtualHost
+) -> None:
+    system.start_worker().wait_until_ready()
+    replies: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    check = CheckInventory(order_id="DIRECT", items=(Item(sku="widget", quantity=1),))
+    async with await aio_pika.connect(virtual_host.amqp_url) as connection:
+        channel = await connection.channel()
+        direct = await channel.get_queue("amq.rabbitmq.reply-to", ensure=False)
+        await direct.consume(replies.put, no_ack=True)
+        message = aio_pika.Message(
+            check.encode(), type=CHECK_TYPE, correlation_id="DIRECT", reply_to="amq.rabbitmq.reply-to"
+        )
+        await channel.default_exchange.publish(message, topology.INVENTORY_CHECK)
+        reply = await asyncio.wait_for(replies.get(), 60)
+
+    assert InventoryDecision.model_validate_json(reply.body).status == "success"
+    sent = eventually(
+        lambda: [span for span in system.receiver.spans() if span.name.startswith("send ")], what="the reply's span"
+    )
+    assert [(span.failed, span.attributes.get("error.type")) for span in sent] == [(False, None)]
+    assert virtual_host.queues()[topology.INVENTORY_CHECK] == 0
