@@ -66,3 +66,41 @@ def test_a_failure_is_one_sentence_and_a_non_zero_end(
 def _processes_that_mention(text: str) -> list[str]:
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listing.splitlines() if text in line and "ps -eo" not in line]
+
+
+FOREIGN = {
+    "OTEL_SDK_DISABLED": "true",
+    "OTEL_TRACES_EXPORTER": "console",
+    "OTEL_METRICS_EXPORTER": "none",
+    "OTEL_TRACES_SAMPLER": "always_off",
+    "OTEL_PROPAGATORS": "none",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1",
+    "OTEL_EXPORTER_OTLP_TIMEOUT": "-1",
+    "OTEL_SPAN_LINK_COUNT_LIMIT": "0",
+    "OTEL_RESOURCE_ATTRIBUTES": "service.name=another-tool",
+    "ORDER_API_KEY": "schlüssel",
+    "ORDER_API_PORT": "tcp://10.96.0.12:8000",
+    "INVENTORY_WORKER_PORT": "tcp://10.96.0.13:8001",
+    "INITIAL_STOCK": '{"gadget": 0}',
+    "DEFAULT_SKU": "gizmo",
+    "LOG_LEVEL": "critical",
+    "HTTP_PROXY": "http://127.0.0.1:1",
+    "ALL_PROXY": "http://127.0.0.1:1",
+    "REQUESTS_CA_BUNDLE": "/nowhere.pem",
+}
+"""Variables that belong to another tool, to a cluster, or to services that run elsewhere."""
+
+
+def test_in_an_environment_of_others_the_demonstration_shows_what_it_shows_in_a_clean_one(tmp_path: Path) -> None:
+    done = _run(tmp_path / "a", "demo", **FOREIGN)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"order_id=ORDER\d+\s+200\s+success", done.stdout)) == 10
+    assert re.search(r"ORDER11\D.*201\s+out_of_stock", done.stdout)
+    for part in ("creation_context", "reply", "duplicate_of", "late_reply_to"):
+        assert f"↪ {part} →" in done.stdout
+    said = " ".join(done.stdout.split())
+    for name in ("OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES"):
+        assert name in said.partition("passed over, so that there are traces to show here: ")[2]

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.tools.local.stack import Stack, StackError, running_stack
+from shared.tools.local.surroundings import PLAIN_SETTINGS
 from shared.tools.order_client import Answer, OrderClient
 from shared.tools.traces.readback import Trace, TraceReader, is_whole
 from shared.tools.traces.waterfall import waterfall
@@ -21,12 +22,12 @@ def run(console: Console) -> None:
     """Start everything, submit a dozen orders, show what became of them, and stop everything again."""
     started = time.monotonic()
     with running_stack(
-        lambda line: console.print(f"[dim]{line}[/]"),
+        lambda line: console.print(line, style="dim", markup=False),
         usual_ports=False,
-        overrides={"REPLY_TIMEOUT": str(REPLY_TIMEOUT)},
+        overrides={**PLAIN_SETTINGS, "REPLY_TIMEOUT": str(REPLY_TIMEOUT)},
     ) as stack:
         console.print(f"[dim]ready after {time.monotonic() - started:.1f} s[/]\n")
-        with OrderClient(stack.api.url) as client:
+        with OrderClient(stack.api.url, stack.api_key) as client:
             tenth, late = _submit_orders(console, client, stack)
         if stack.is_embedded:
             _show_traces(console, stack, tenth, late)

@@ -9,6 +9,7 @@ from rich.text import Text
 from shared.tools.local.scenario import Exhibit, Scenario, replay_of
 from shared.tools.local.scenarios import SCENARIOS
 from shared.tools.local.stack import Stack, StackError, running_stack
+from shared.tools.local.surroundings import PLAIN_SETTINGS
 from shared.tools.local.troubles import REPLY_TIMEOUT, Lab, Skipped
 from shared.tools.order_client import OrderClient
 from shared.tools.printable import printable
@@ -24,11 +25,11 @@ def play_all(console: Console, *, keep: bool) -> None:
     """Play every scenario, and with `keep` leave the stack running until Ctrl-C; raises StackError, BrokerError."""
     started = time.monotonic()
     with running_stack(
-        lambda line: console.print(line, style="dim"),
+        lambda line: console.print(line, style="dim", markup=False),
         usual_ports=keep,
-        overrides={"REPLY_TIMEOUT": str(REPLY_TIMEOUT)},
+        overrides={**PLAIN_SETTINGS, "REPLY_TIMEOUT": str(REPLY_TIMEOUT)},
     ) as stack:
-        with OrderClient(stack.api.url) as client:
+        with OrderClient(stack.api.url, stack.api_key) as client:
             lab = Lab(stack, client, lambda line: console.print(f"  {line}", style="dim", soft_wrap=True))
             played = [
                 _play(console, lab, f"{number}. {scenario.title}", scenario)

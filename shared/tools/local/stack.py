@@ -15,6 +15,7 @@ from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from shared.tools.local.postgres import PrivatePostgres, find_postgres, private_postgres
 from shared.tools.local.rabbitmq import ObtainedBroker, obtain_broker
 from shared.tools.local.service_process import ServiceProcess, StackError
+from shared.tools.local.surroundings import has_backend, passed_over
 
 __all__ = ["START_SECONDS", "Say", "Stack", "StackError", "running_stack"]
 
@@ -48,6 +49,11 @@ class Stack:
     def worker(self) -> ServiceProcess:
         """The first inventory worker."""
         return self.workers[0]
+
+    @property
+    def api_key(self) -> str | None:
+        """The key that the order APIs ask for, where they ask for one."""
+        return self.environment.get("ORDER_API_KEY") or None
 
     @property
     def telemetry(self) -> TelemetrySettings:
@@ -84,8 +90,9 @@ def running_stack(
         worker_ports = [free_port(8099 + number if number else 8001) for number in range(workers)]
         traces_port = free_port(5080)
         broker = stack.enter_context(obtain_broker(os.environ.get("AMQP_URL"), say=say, usual_ports=usual_ports))
-        environment = {**os.environ, **(overrides or {}), "AMQP_URL": broker.amqp_url, "PYTHONUNBUFFERED": "1"}
-        is_embedded = not environment.get("OPENOBSERVE_URL") and not environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        surroundings = stack.enter_context(passed_over(say))
+        environment = {**surroundings, **(overrides or {}), "AMQP_URL": broker.amqp_url, "PYTHONUNBUFFERED": "1"}
+        is_embedded = not has_backend(environment)
         launch = _Launcher(stack, directory, environment)
         if is_embedded:
             environment |= {

@@ -40,7 +40,7 @@ def up(
     """Run everything until Ctrl-C, on the usual ports where they are free."""
     console = new_console()
     with running_stack(
-        lambda line: console.print(f"[dim]{line}[/]"), usual_ports=True, apis=apis, workers=workers
+        lambda line: console.print(line, style="dim", markup=False), usual_ports=True, apis=apis, workers=workers
     ) as stack:
         _tell(console, stack)
         stack.run_until_one_ends()
@@ -64,7 +64,8 @@ def _tell(console: Console, stack: Stack) -> None:
         console.print(f"  broker    {stack.broker.management_url}  (guest, guest)")
     console.print(f"  logs      {stack.logs}\n")
     api = "" if stack.api.url == API_URL else f" --api {stack.api.url}"
-    console.print(f'  curl -X POST "{stack.api.url}/orders/create?order_id=ORDER1"')
+    key = "" if stack.api_key is None else '-H "X-API-Key: $ORDER_API_KEY" '
+    console.print(f'  curl {key}-X POST "{stack.api.url}/orders/create?order_id=ORDER1"')
     console.print(f"  .venv/bin/orders trace ORDER1{api}", soft_wrap=True)
     console.print(f"  .venv/bin/orders watch{_options_for_watch(stack)}\n", soft_wrap=True)
     console.print("Ctrl-C ends it all.")
