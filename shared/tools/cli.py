@@ -23,7 +23,7 @@ _LOCAL_EXAMPLES = ("orders demo # everything once, from nothing", "orders up # e
 _EXAMPLES = ("orders submit widget=2 gadget", "orders trace ORDER1", "orders watch")
 _EXIT_CODES = (
     "It ends with 0 when all went well, 1 when something failed or is not there (one sentence on standard error says "
-    "what), 2 for a command that was not understood, and 130 after Ctrl-C."
+    "what), 2 for a command or a setting that was not understood, and 130 after Ctrl-C."
 )
 
 app = typer.Typer(

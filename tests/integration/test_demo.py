@@ -2,12 +2,15 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import eventually
 
 ORDERS = [str(Path(sys.executable).with_name("orders"))]
 
@@ -104,3 +107,25 @@ def test_in_an_environment_of_others_the_demonstration_shows_what_it_shows_in_a_
     said = " ".join(done.stdout.split())
     for name in ("OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES"):
         assert name in said.partition("passed over, so that there are traces to show here: ")[2]
+
+
+def test_up_that_is_told_to_end_leaves_neither_files_nor_processes(tmp_path: Path) -> None:
+    plain = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENOBSERVE_", "AMQP"))
+    }
+    log = tmp_path / "up.log"
+    directory = tmp_path / "files"
+    directory.mkdir()
+    with log.open("w") as output:
+        up = subprocess.Popen([*ORDERS, "up"], env={**plain, "TMPDIR": str(directory)}, stdout=output, stderr=output)
+    try:
+        eventually(lambda: "Ctrl-C ends it all." in log.read_text(), within=120, what="everything up")
+
+        up.terminate()
+
+        assert up.wait(60) == 128 + signal.SIGTERM, log.read_text()
+    finally:
+        up.kill()
+        up.wait()
+    assert not list(directory.iterdir()), "files are left"
+    assert not _processes_that_mention(str(directory)), "processes are left"
