@@ -14,10 +14,12 @@ from shared.rabbit.connection import Connection, ping_all
 from shared.rabbit.consumer import drain
 from shared.rabbit.delivery import Deliveries, Handler
 from shared.rabbit.publisher import Publisher
+from shared.rabbit.settle import DeliveryOutcome
 from shared.service.http import new_app
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.storage.database import Database
 from shared.storage.retention import Retention
+from shared.tracing import known_series
 
 DRAIN_SECONDS = 10.0
 
@@ -42,6 +44,10 @@ def create_app(settings: Settings, _: TelemetrySettings, instance: str) -> FastA
         retry_delays=settings.retry_delays,
         reply_prefixes=settings.reply_queue_prefixes,
         max_message_bytes=settings.max_message_bytes,
+    )
+
+    known_series.begin_checks(
+        DeliveryOutcome.ACK, DeliveryOutcome.RETRY, DeliveryOutcome.DEAD_LETTER, settings.amqp_url
     )
 
     @asynccontextmanager

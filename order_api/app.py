@@ -10,18 +10,19 @@ from order_api import order_table, routes
 from order_api.checks import SEND_SECONDS, Checks
 from order_api.order_store import SqlOrderStore
 from order_api.order_writes import order_commits
+from order_api.orders import PlacementKind
 from order_api.outbox import Outbox
 from order_api.relay import Relay
-from order_api.replies import Replies
+from order_api.replies import Replies, ReplyKind
 from order_api.settings import Settings
 from shared.rabbit.connection import Connection, ping_all
 from shared.rabbit.consumer import drain
 from shared.rabbit.publisher import Publisher
-from shared.service.http import new_app
+from shared.service.http import begin_requests, new_app
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.storage.database import Database
 from shared.storage.retention import Retention
-from shared.tracing import instruments
+from shared.tracing import instruments, known_series
 
 DRAIN_SECONDS = 5.0
 SHORTEST_ASK_DELAY = SEND_SECONDS + 5.0
@@ -50,6 +51,8 @@ def create_app(settings: Settings, telemetry: TelemetrySettings, instance: str) 
     relay = Relay(outbox, checks, replies, publishing)
 
     instruments.observe_waiting(lambda: replies.waiting)
+    known_series.begin_orders(PlacementKind, ReplyKind, urls[0])
+    begin_requests({"/orders": (200, 201, 202), "/orders/create": (200, 202)})
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, routes.Resources]]:

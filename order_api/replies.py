@@ -149,12 +149,22 @@ class Replies:
 
     async def _record(self, decision: Decision) -> None:
         recorded = await self._database.run(lambda: self._store.record(decision))
+        waiting = next(iter(self._waiters.get(decision.order_id, ())), None)
         kind = self._match(decision, recorded)
         told.replied(kind)
-        if kind is ReplyKind.LATE:
-            with suppress(StoreUnavailable):
-                order = await self._store.get(decision.order_id)
-                told.came_late(order.traceparent if order else None)
+        if recorded is not None and recorded.is_new:
+            accepted_at = await self._came_late(decision.order_id) if waiting is None else waiting.since
+            told.decided(recorded.outcome.status, recorded.outcome.reason, accepted_at)
+            _log.info("an order is decided: %s", recorded.outcome.status, extra={"order_id": decision.order_id})
+
+    async def _came_late(self, order_id: str) -> float | None:
+        """Link to where an order was placed that nobody waits for any more, and tell when that was."""
+        with suppress(StoreUnavailable):
+            order = await self._store.get(order_id)
+            if order is not None:
+                told.came_late(order.traceparent)
+                return order.created_at
+        return None
 
     async def _postpone(self, delayed: CheckDelayed) -> None:
         """Take word that a check is tried again by the inventory itself: it is not lost."""
@@ -181,8 +191,6 @@ class Replies:
             waiter.wake(Reply(outcome, told.here()))
         if not recorded.is_new:
             return ReplyKind.DUPLICATE
-        told.decided(outcome.status, outcome.reason)
-        _log.info("an order is decided: %s", outcome.status, extra={"order_id": order_id})
         return ReplyKind.MATCHED if waiters else ReplyKind.LATE
 
 

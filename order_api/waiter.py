@@ -1,6 +1,7 @@
 """One request that waits for the reply to its order."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from opentelemetry.trace import SpanContext
@@ -21,6 +22,8 @@ class Waiter:
     """One request that waits for the reply to its check."""
 
     def __init__(self) -> None:
+        self.since = time.time()
+        """When its order was accepted here, in seconds since the epoch."""
         self.waited = 0.0
         """Seconds that the request has waited so far."""
         self._reply: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()

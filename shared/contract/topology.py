@@ -102,3 +102,13 @@ def destination_template(name: str) -> str | None:
     if name in _OWN_NAMES or name.startswith(_RETRY_PREFIX):
         return None
     return REPLY_QUEUE_TEMPLATE if name.startswith(REPLY_QUEUE_PREFIX) else FOREIGN_TEMPLATE
+
+
+def asker(name: str) -> str | None:
+    """Give the service that takes replies from a queue; None for a queue that holds no replies.
+
+    Whose a foreign queue is nobody knows: all of them are one.
+    """
+    if name == SHARED_REPLIES or name.startswith(REPLY_QUEUE_PREFIX):
+        return "order-api"
+    return None if destination_template(name) is None else "foreign asker"

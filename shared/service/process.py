@@ -67,6 +67,8 @@ def run(
             except WrongSetting as error:
                 _log.critical("%s", error)
                 return 2
+            # Before the first order: a rate needs a sample to start from.
+            telemetry.report()
             _relax_garbage_collection()
             return 0 if runner.run(serve(name, app, sockets)) else 1
     finally:

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.metrics import set_meter_provider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
@@ -70,6 +70,8 @@ class Telemetry:
 
     instance: str
     signals: tuple[_Signal, ...] = ()
+    report: Callable[[], None] = lambda: None
+    """Exports the metrics as they stand, and waits for nobody."""
 
     def shutdown(self) -> None:
         """Send what is left, count and say what is lost, and stop: in at most FLUSH_SECONDS, even where the backend hangs."""
@@ -94,7 +96,8 @@ def start(service: str, settings: TelemetrySettings, environ: Mapping[str, str] 
     if environment.is_off(environ):
         _log.warning("OTEL_SDK_DISABLED switches telemetry off: running untraced")
         return Telemetry(instance)
-    measured, logged = _start_metrics(resource, settings, environ), _start_logs(resource, settings, environ)
+    metered, logged = _start_metrics(resource, settings, environ), _start_logs(resource, settings, environ)
+    measured = metered and metered[0]
     # Traces come after metrics: their first account of lost spans goes there.
     traced = _start_traces(resource, settings, environ)
     if measured or traced:
@@ -106,7 +109,7 @@ def start(service: str, settings: TelemetrySettings, environ: Mapping[str, str] 
         _log.warning(
             "no telemetry backend is configured (OPENOBSERVE_URL or OTEL_EXPORTER_OTLP_ENDPOINT): running untraced"
         )
-    return Telemetry(instance, signals)
+    return Telemetry(instance, signals, metered[1].collect) if metered else Telemetry(instance, signals)
 
 
 def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> _Signal | None:
@@ -124,7 +127,7 @@ def _start_traces(resource: Resource, settings: TelemetrySettings, environ: Mapp
 def _template(destination: Destination) -> Template:
     """Give the form of a destination of ours, which is its name for all but the queues for replies."""
     text = topology.destination_template(destination.name) or destination.name
-    return Template(text, is_temporary=text == topology.REPLY_QUEUE_TEMPLATE)
+    return Template(text, text == topology.REPLY_QUEUE_TEMPLATE, topology.asker(destination.name))
 
 
 def _batching(exporter: SpanExporter, environ: Mapping[str, str]) -> SpanProcessor:
@@ -136,16 +139,19 @@ def _batching(exporter: SpanExporter, environ: Mapping[str, str]) -> SpanProcess
     return BatchSpanProcessor(exporter, capacity, delay_ms, min(environment.batch_size("traces", environ), capacity))
 
 
-def _start_metrics(resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]) -> _Signal | None:
+def _start_metrics(
+    resource: Resource, settings: TelemetrySettings, environ: Mapping[str, str]
+) -> tuple[_Signal, MetricReader] | None:
     if environment.exporter_name("metrics", settings, environ) != "otlp":
         return None
     histograms = JoinedHistograms()
     exporter = BufferedMetricExporter(environment.sender("metrics", settings, environ), histograms)
     interval = None if environ.get("OTEL_METRIC_EXPORT_INTERVAL") else METRIC_INTERVAL_MS
-    provider = MeterProvider([PeriodicExportingMetricReader(exporter, interval)], resource, shutdown_on_exit=False)
+    reader = PeriodicExportingMetricReader(exporter, interval)
+    provider = MeterProvider([reader], resource, shutdown_on_exit=False)
     asks_for_more = any(environ.get(name) for name in _ONLY_THE_SDK_DOES)
     set_meter_provider(provider if asks_for_more else LightMeterProvider(provider, histograms))
-    return _watched(provider, exporter.sender)
+    return _watched(provider, exporter.sender), reader
 
 
 _ONLY_THE_SDK_DOES = ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "OTEL_METRICS_EXEMPLAR_FILTER")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .ended_spans import with_error_type
     from .exporters import BufferedLogExporter, BufferedMetricExporter, BufferedSpanExporter, sender_of
     from .joined_histograms import JoinedHistograms
-    from .light_metrics import LightMeterProvider
+    from .light_metrics import LightMeterProvider, begin
     from .metrics import SECONDS
     from .open_delivery import delivery_failed, delivery_settled
     from .otlp_encoder import SpanEncoder
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .sampling import LinkedSampler
     from .semconv import LINK_REASON, LinkReason
     from .sender import FLUSH_SECONDS, Sender
-    from .target import target_of
+    from .target import is_loopback, target_of
     from .trace_context import carry, context_of, current_traceparent, resume, span_context_of, trace_id_of
     from .tracing_options import Relation
 
@@ -60,6 +60,7 @@ __all__ = [
     "Sender",
     "SpanEncoder",
     "Template",
+    "begin",
     "carry",
     "context_of",
     "current_traceparent",
@@ -68,6 +69,7 @@ __all__ = [
     "died_in",
     "duplicate_of",
     "fan_in",
+    "is_loopback",
     "late_reply_to",
     "link_current_span",
     "link_to_reply",
@@ -96,6 +98,7 @@ _HOMES = {
     "sender_of": "exporters",
     "JoinedHistograms": "joined_histograms",
     "LightMeterProvider": "light_metrics",
+    "begin": "light_metrics",
     "SECONDS": "metrics",
     "delivery_failed": "open_delivery",
     "delivery_settled": "open_delivery",
@@ -119,6 +122,7 @@ _HOMES = {
     "LinkReason": "semconv",
     "FLUSH_SECONDS": "sender",
     "Sender": "sender",
+    "is_loopback": "target",
     "target_of": "target",
     "carry": "trace_context",
     "context_of": "trace_context",

@@ -53,6 +53,9 @@ class Template(NamedTuple):
     text: str
     is_temporary: bool = False
     """Whether destinations of this form live no longer than their connection."""
+    peer: str | None = None
+    """The service that takes what is sent there, where a destination is one instance's own: a backend that draws a node for
+    each destination would draw one for each instance."""
 
 
 DestinationTemplate = Callable[[Destination], "Template | str | None"]
@@ -98,6 +101,8 @@ class DestinationNames:
         if _ANONYMOUS.search(destination.queue or ("" if destination.exchange else destination.routing_key)):
             attributes[semconv.MESSAGING_DESTINATION_ANONYMOUS] = True
         measured: dict[str, str] = {}
+        if template is not None and template.peer and operation == "send":
+            attributes[semconv.PEER_SERVICE] = template.peer
         if template is not None and template.text != destination.name:
             attributes[semconv.MESSAGING_DESTINATION_TEMPLATE] = template.text
             measured[semconv.MESSAGING_DESTINATION_TEMPLATE] = template.text

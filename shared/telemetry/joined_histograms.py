@@ -57,9 +57,15 @@ class LightHistogram(metrics.Histogram):
         self, scope: InstrumentationScope, name: str, unit: str, description: str, bounds: Sequence[float]
     ) -> None:
         self.scope = scope
-        self._name, self._unit, self._description, self._bounds = name, unit, description, tuple(bounds)
+        self.name = name
+        self._unit, self._description, self._bounds = unit, description, tuple(bounds)
         self._series: dict[Key, _Series] = {}
         self._lock = threading.Lock()
+
+    def begin(self, attributes: Attributes) -> None:
+        """Report a series from now on, at first with nothing in it."""
+        with self._lock:
+            self._series.setdefault(key_of(attributes), self._new_series())
 
     def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
         """Count an amount into its bucket."""
@@ -67,7 +73,7 @@ class LightHistogram(metrics.Histogram):
         with self._lock:
             series = self._series.get(key)
             if series is None:
-                series = self._series[key] = _Series([0] * (len(self._bounds) + 1), time.time_ns())
+                series = self._series[key] = self._new_series()
             series.counts[bucket] += 1
             series.total += amount
             series.least = min(series.least, amount)
@@ -76,6 +82,9 @@ class LightHistogram(metrics.Histogram):
                 span = trace.get_current_span(context).get_span_context()
                 if span.trace_flags.sampled:
                     series.exemplars[bucket] = sdk.Exemplar({}, amount, time.time_ns(), span.span_id, span.trace_id)
+
+    def _new_series(self) -> _Series:
+        return _Series([0] * (len(self._bounds) + 1), time.time_ns())
 
     def collect(self, temporality: AggregationTemporality) -> Metric | None:
         """Give what was recorded, since the start or, as a delta, since the call before; None where that is nothing."""
@@ -86,19 +95,20 @@ class LightHistogram(metrics.Histogram):
                 self._series.clear()
             for series in self._series.values():
                 series.exemplars = {}
-        return Metric(self._name, self._description, self._unit, Points(points, temporality)) if points else None
+        return Metric(self.name, self._description, self._unit, Points(points, temporality)) if points else None
 
     def _point(self, attributes: Mapping[str, Any], series: _Series, now: int) -> HistogramDataPoint:
+        count = sum(series.counts)
         return HistogramDataPoint(
             attributes=attributes,
             start_time_unix_nano=series.since,
             time_unix_nano=now,
-            count=sum(series.counts),
+            count=count,
             sum=series.total,
             bucket_counts=list(series.counts),
             explicit_bounds=self._bounds,
-            min=series.least,
-            max=series.most,
+            min=series.least if count else 0.0,
+            max=series.most if count else 0.0,
             exemplars=list(series.exemplars.values()),
         )
 
@@ -107,17 +117,22 @@ class JoinedHistograms:
     """The histograms of all meters, to be joined with what the SDK has collected."""
 
     def __init__(self) -> None:
-        self._all: list[LightHistogram] = []
+        self._all: dict[tuple[str, str], LightHistogram] = {}
 
     def add(self, histogram: LightHistogram) -> LightHistogram:
-        """Take in a histogram."""
-        self._all.append(histogram)
-        return histogram
+        """Take in a histogram; gives the one that is there already under its scope and name, where one is."""
+        return self._all.setdefault((histogram.scope.name, histogram.name), histogram)
+
+    def begin(self, name: str, attributes: Attributes) -> None:
+        """Report a series of the histograms of a name from now on, before anything is recorded."""
+        for histogram in self._all.values():
+            if histogram.name == name:
+                histogram.begin(attributes)
 
     def join(self, found: MetricsData, temporality: AggregationTemporality) -> MetricsData:
         """Give what the SDK has collected and the histograms, each in its scope."""
         by_scope: dict[InstrumentationScope, list[Metric]] = {}
-        for histogram in self._all:
+        for histogram in self._all.values():
             if (metric := histogram.collect(temporality)) is not None:
                 by_scope.setdefault(histogram.scope, []).append(metric)
         return MetricsData(

@@ -37,6 +37,10 @@ class LightMeterProvider(metrics.MeterProvider):
         inner = self._inner.get_meter(name, version, schema_url, attributes)
         return _LightMeter(inner, InstrumentationScope(name, version, schema_url, attributes), self._histograms)
 
+    def begin(self, histogram: str, attributes: Attributes) -> None:
+        """Report a series of a histogram from now on, before anything is recorded: a rate needs a sample to start from."""
+        self._histograms.begin(histogram, attributes)
+
 
 class _LightMeter(metrics.Meter):
     def __init__(self, inner: metrics.Meter, scope: InstrumentationScope, histograms: JoinedHistograms) -> None:
@@ -90,3 +94,11 @@ class _Counter(metrics.Counter, metrics.UpDownCounter):
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
         with self._lock:
             return [Observation(count, dict(key)) for key, count in self._counts.items()]
+
+
+def begin(histogram: str, *series: Attributes) -> None:
+    """Report series of a histogram from now on, before anything is recorded; the SDK's own histograms cannot."""
+    provider = metrics.get_meter_provider()
+    if isinstance(provider, LightMeterProvider):
+        for attributes in series:
+            provider.begin(histogram, attributes)

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from shared.telemetry.target import is_loopback
+from shared.telemetry import is_loopback
 
 
 def trusts_environment(url: str) -> bool:

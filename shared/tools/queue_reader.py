@@ -15,7 +15,7 @@ from yarl import URL
 from shared.contract import topology
 from shared.contract.errors import BrokerUnavailable
 from shared.rabbit.losses import losses_as_errors
-from shared.telemetry.target import is_loopback
+from shared.telemetry import is_loopback
 from shared.tools import broker_nodes
 from shared.tools.broker_nodes import NoNode
 from shared.tools.proxies import trusts_environment

@@ -10,6 +10,8 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from shared.telemetry import SECONDS, semconv
 
+LONG_SECONDS = (*SECONDS, 30, 60, 300, 1800, 7200)
+"""Bucket bounds for what may wait for a broker, a database or a retry."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _meter = metrics.get_meter("traced-orders", schema_url=semconv.SCHEMA_URL)
@@ -26,6 +28,12 @@ reply_wait = _meter.create_histogram(
     "s",
     "Time that a request waited for its reply.",
     explicit_bucket_boundaries_advisory=SECONDS,
+)
+end_to_end = _meter.create_histogram(
+    "orders.end_to_end",
+    "s",
+    "Time from accepting an order to its outcome, by status.",
+    explicit_bucket_boundaries_advisory=LONG_SECONDS,
 )
 placed = _meter.create_counter("orders.placed", "{order}", "Orders answered over HTTP, by how the answer went.")
 decided = _meter.create_counter("orders.decided", "{order}", "Orders that got their outcome, by status and reason.")

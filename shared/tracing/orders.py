@@ -35,9 +35,11 @@ def replied(kind: str) -> None:
     instruments.replies.add(1, {"kind": kind})
 
 
-def decided(status: str, reason: str | None) -> None:
-    """Count an order that has got its outcome."""
+def decided(status: str, reason: str | None, accepted_at: float | None) -> None:
+    """Count an order that has got its outcome, and how long after it was accepted where that is known (epoch seconds)."""
     instruments.decided.add(1, {"status": status, "reason": instruments.reason_code(reason)})
+    if accepted_at is not None:
+        instruments.end_to_end.record(max(0.0, time.time() - accepted_at), {"status": status})
 
 
 def came_late(placed_in: str | None) -> None:

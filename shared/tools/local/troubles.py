@@ -53,7 +53,7 @@ class Lab:
 
     def wait_until_stored(self, order_id: str) -> None:
         """Wait until an order that is being placed is stored: its check is published next."""
-        faults.wait_until(lambda: self.client.read(order_id).status == 200, f"The order {order_id} was not stored.")
+        faults.wait_until(lambda: self.client.look(order_id).status == 200, f"The order {order_id} was not stored.")
 
     def wait_while(self, order_id: str, status: str) -> None:
         """Wait until an order has another status."""

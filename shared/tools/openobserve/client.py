@@ -12,6 +12,7 @@ STREAM = "default"
 """The stream that spans go to where the exporter names none."""
 _NO_SUCH_STREAM = 20002
 _POLL_SECONDS = 0.5
+_LONGEST_REASON = 300
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -103,6 +104,17 @@ class OpenObserve:
         rows: list[dict[str, Any]] = answer["hits"]
         return rows
 
+    def _why_no_json(self, response: httpx.Response, what: str) -> str:
+        status = response.status_code
+        if status == 404:
+            return (
+                f"OpenObserve at {self.url} has no organization {self.org!r} (OPENOBSERVE_ORG) yet: "
+                "the first telemetry that its root user sends makes it."
+            )
+        if status == 422:
+            return f"OpenObserve answered 422 to {what}: {_one_line(response.text) or 'no reason given'}."
+        return f"{self.url} is not OpenObserve: it answered {status} without JSON to {what}."
+
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **arguments)
@@ -118,10 +130,7 @@ class OpenObserve:
         try:
             answer = response.json()
         except ValueError as error:
-            raise ObserveError(
-                f"{self.url} is not OpenObserve: it answered {response.status_code} without JSON to {what}.",
-                response.status_code,
-            ) from error
+            raise ObserveError(self._why_no_json(response, what), response.status_code) from error
         if response.is_error:
             said = answer if isinstance(answer, dict) else {}
             code = said.get("code")
@@ -133,4 +142,8 @@ class OpenObserve:
 
 
 def _in_one_line(said: dict[str, Any]) -> str:
-    return " ".join(str(said.get("message") or said.get("error") or "no reason given").split()).rstrip(".")
+    return _one_line(str(said.get("message") or said.get("error") or "no reason given"))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_LONGEST_REASON].rstrip(".")

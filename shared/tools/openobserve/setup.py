@@ -48,7 +48,13 @@ def _stream(client: OpenObserve, settings: TelemetrySettings) -> Step:
 
     It proves the way in, too: an export that was answered 200 may still not be there. So we look.
     """
-    listed = client.call("GET", "streams", type="traces", fetchSchema="false")["list"]
+    try:
+        listed = client.call("GET", "streams", type="traces", fetchSchema="false")["list"]
+    except ObserveError as error:
+        if error.code != 404:
+            raise
+        # There is no such organization: the first span makes it.
+        listed = []
     if any(stream["name"] == STREAM for stream in listed):
         return Step("stream", STREAM, "unchanged")
     exporter = span_exporter(settings, {})
