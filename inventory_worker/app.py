@@ -19,7 +19,7 @@ from shared.service.http import new_app
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.storage.database import Database
 from shared.storage.retention import Retention
-from shared.tracing import known_series
+from shared.tracing import known_series, queues
 
 DRAIN_SECONDS = 10.0
 
@@ -46,6 +46,7 @@ def create_app(settings: Settings, _: TelemetrySettings, instance: str) -> FastA
         max_message_bytes=settings.max_message_bytes,
     )
 
+    queues.observe_connections({"publishes": publishing.state, "consumes": consuming.state})
     known_series.begin_checks(
         DeliveryOutcome.ACK, DeliveryOutcome.RETRY, DeliveryOutcome.DEAD_LETTER, settings.amqp_url
     )

@@ -12,17 +12,19 @@ from order_api.order_store import SqlOrderStore
 from order_api.order_writes import order_commits
 from order_api.orders import PlacementKind
 from order_api.outbox import Outbox
+from order_api.pending import PendingOrders
 from order_api.relay import Relay
 from order_api.replies import Replies, ReplyKind
 from order_api.settings import Settings
 from shared.rabbit.connection import Connection, ping_all
 from shared.rabbit.consumer import drain
 from shared.rabbit.publisher import Publisher
+from shared.rabbit.queue_watch import QueueWatch
 from shared.service.http import begin_requests, new_app
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.storage.database import Database
 from shared.storage.retention import Retention
-from shared.tracing import instruments, known_series
+from shared.tracing import instruments, known_series, queues
 
 DRAIN_SECONDS = 5.0
 SHORTEST_ASK_DELAY = SEND_SECONDS + 5.0
@@ -48,9 +50,13 @@ def create_app(settings: Settings, telemetry: TelemetrySettings, instance: str) 
     )
     orders = order_table.orders.c
     retention = Retention(database, orders.order_id, orders.decided_at, settings.retention_days)
+    pending = PendingOrders(outbox)
+    watch = QueueWatch(consuming, urls, settings.rabbitmq_management_url)
     relay = Relay(outbox, checks, replies, publishing)
 
     instruments.observe_waiting(lambda: replies.waiting)
+    queues.observe_connections({"publishes": publishing.state, "consumes": consuming.state})
+    queues.observe_queues(lambda: watch.readings)
     known_series.begin_orders(PlacementKind, ReplyKind, urls[0])
     begin_requests({"/orders": (200, 201, 202), "/orders/create": (200, 202)})
 
@@ -65,6 +71,8 @@ def create_app(settings: Settings, telemetry: TelemetrySettings, instance: str) 
             await stack.enter_async_context(consuming.running(replies.set_up))
             stack.push_async_callback(drain, *replies.consumers, timeout=DRAIN_SECONDS)
             await stack.enter_async_context(relay.running())
+            await stack.enter_async_context(pending.running())
+            await stack.enter_async_context(watch.running())
             yield {"resources": routes.Resources(settings, telemetry, store, checks, replies)}
 
     return new_app(

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     order_api_key: ApiKey | None = None
     retention_days: RetentionDays = 30.0
     max_message_bytes: MessageBytes = MAX_MESSAGE_BYTES
+    rabbitmq_management_url: str | None = None
+    """Where the broker tells of its queues, if that is not 10,000 ports above AMQP."""
     log_level: LogLevel = "INFO"
 
     @property

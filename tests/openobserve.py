@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from shared.tools.receiver.ingest import PROTOBUF
+from shared.tools.traces.otlp_requests import PROTOBUF
 from tests.browser.embedded_receiver import serving
 from tests.openobserve_store import OpenObserveStandIn, Refused
 
 USER, PASSWORD = "root@example.com", "Traced-orders-1"
+INGESTION_TOKEN = "o2oi_0123456789abcdef"
+"""As a password it may send telemetry, and nothing else."""
 
 
 @contextmanager
@@ -36,10 +38,11 @@ def openobserve(*, allow_loopback: bool = True) -> Iterator[OpenObserveStandIn]:
 
 def _app(standin: OpenObserveStandIn) -> Starlette:
     expected = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    ingested = {
+    ingesting = "Basic " + b64encode(f"{USER}:{INGESTION_TOKEN}".encode()).decode()
+    ingested: dict[str, Any] = {
         "traces": standin.ingest_traces,
         "metrics": standin.ingest_metrics,
-        "logs": ExportLogsServiceRequest.FromString,
+        "logs": standin.ingest_logs,
     }
 
     async def healthz(_: Request) -> Response:
@@ -52,20 +55,29 @@ def _app(standin: OpenObserveStandIn) -> Starlette:
         if request.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         try:
-            ingested[request.path_params["signal"]](body)
+            dropped = ingested[request.path_params["signal"]](body)
         except DecodeError as error:
             raise Refused(400, f"Invalid proto: {error}") from error
-        return Response(b"", media_type=PROTOBUF)
+        answer = ExportTraceServiceResponse()
+        if dropped:
+            answer.partial_success.rejected_spans = dropped
+            answer.partial_success.error_message = "too old, or too far ahead"
+        return Response(answer.SerializeToString(), media_type=PROTOBUF)
 
     async def search(request: Request) -> Response:
-        if request.query_params.get("type") != "traces":
-            raise Refused(400, "Search stream not found: default", 20002)
-        hits = standin.search((await request.json())["query"])
+        try:
+            query = dict((await request.json())["query"])
+            for name in ("sql", "start_time", "end_time"):
+                query[name]
+        except (ValueError, KeyError, TypeError) as error:
+            # Its framework's own answer to a body that does not deserialize.
+            return PlainTextResponse(f"Failed to deserialize the JSON body into the target type: query: {error}", 422)
+        hits = standin.search(query, request.query_params.get("type", "logs"))
         return JSONResponse({"took": 1, "hits": hits, "total": len(hits), "from": 0, "size": len(hits)})
 
     async def streams(request: Request) -> Response:
-        assert request.query_params["type"] == "traces"
-        return JSONResponse({"list": [{"name": "default", "stream_type": "traces"}] if standin.rows else []})
+        kind = request.query_params["type"]
+        return JSONResponse({"list": [{"name": name, "stream_type": kind} for name in standin.streams(kind)]})
 
     async def dashboards(request: Request) -> Response:
         if request.method == "POST":
@@ -127,8 +139,12 @@ def _app(standin: OpenObserveStandIn) -> Starlette:
 
     def guarded(handler: Any) -> Any:
         async def handle(request: Request) -> Response:
-            if request.headers.get("authorization") != expected:
+            if request.headers.get("authorization") not in {expected, ingesting if handler is ingest else expected}:
                 return Response("Unauthorized Access", 401)
+            if request.path_params["org"] not in standin.organizations:
+                if handler is not ingest:
+                    return PlainTextResponse("Organization not found", 404)
+                standin.organizations.add(request.path_params["org"])
             try:
                 answer: Response = await handler(request)
             except Refused as refused:
@@ -137,9 +153,13 @@ def _app(standin: OpenObserveStandIn) -> Starlette:
 
         return handle
 
-    v1, v2 = "/api/default", "/api/v2/default"
+    async def passcode(_: Request) -> Response:
+        return JSONResponse({"data": {"user": USER, "passcode": INGESTION_TOKEN}})
+
+    v1, v2 = "/api/{org}", "/api/v2/{org}"
     routes = [
         (f"{v1}/v1/{{signal}}", ingest, ["POST"]),
+        (f"{v1}/passcode", passcode, ["GET"]),
         (f"{v1}/_search", search, ["POST"]),
         (f"{v1}/streams", streams, ["GET"]),
         (f"{v1}/dashboards", dashboards, ["GET", "POST"]),

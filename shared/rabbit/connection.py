@@ -20,6 +20,7 @@ from shared.contract.errors import BrokerUnavailable, TracedOrdersError
 from shared.rabbit.decoding import tolerate_undecodable
 from shared.rabbit.losses import losses_as_errors
 from shared.rabbit.refusals import address, why_not
+from shared.tracing.queues import ConnectionState
 
 CONNECT_SECONDS = 5.0
 SET_UP_SECONDS = 10.0
@@ -169,6 +170,10 @@ class Connection:
     def is_usable(self) -> bool:
         """Tell whether it is there, set up and not blocked."""
         return self.is_up.is_set() and self._session is not None and not self._session.is_blocked
+
+    def state(self) -> ConnectionState:
+        """Tell whether it is there and set up, and whether the broker blocks it."""
+        return ConnectionState(self.is_up.is_set(), self._session is not None and self._session.is_blocked)
 
     async def ping(self) -> None:
         """Raise BrokerUnavailable unless it is connected, set up and not blocked by the broker."""

@@ -85,7 +85,12 @@ class TelemetrySettings(BaseSettings):
         url = self.openobserve_public_url or self.openobserve_url
         if url is None:
             return None
-        return (
-            f"{url.rstrip('/')}/web/traces/trace-details?stream=default&trace_id={trace_id}"
-            f"&from={start_us}&to={end_us}&org_identifier={self.openobserve_org}"
-        )
+        return trace_address(url, self.openobserve_org, trace_id, start_us, end_us)
+
+
+def trace_address(url: str, org: str, trace_id: str, start_us: int, end_us: int) -> str:
+    """Give the deep link to a trace in the OpenObserve at `url`, times in microseconds since the epoch."""
+    return (
+        f"{url.rstrip('/')}/web/traces/trace-details?stream=default&trace_id={trace_id}"
+        f"&from={start_us}&to={end_us}&org_identifier={org}"
+    )

@@ -68,6 +68,20 @@ def observe_waiting(count: Callable[[], int]) -> None:
     )
 
 
+def observe_pending(latest: Callable[[], tuple[int, float] | None]) -> None:
+    """Report how many orders are pending and how old the oldest is, in seconds; nothing while that is not known."""
+
+    def part(place: int) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            found = latest()
+            return [] if found is None else [Observation(found[place])]
+
+        return observe
+
+    _meter.create_observable_gauge("orders.pending", [part(0)], "{order}", "Orders that have no outcome yet.")
+    _meter.create_observable_gauge("orders.pending.oldest", [part(1)], "s", "Age of the oldest pending order.")
+
+
 def observe_lost(noun: str, lost: Callable[[], dict[str, int]]) -> None:
     """Report how many `spans`, `data points` or `log records` never reached the backend, by reason."""
 

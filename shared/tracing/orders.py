@@ -1,5 +1,7 @@
 """What is told of an order: on the span of the request that places it, on the one that brings its reply, and in the metrics."""
 
+import time
+
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 

@@ -6,17 +6,20 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterable, Iterator
 from pathlib import Path
 
+import aio_pika
 import pytest
 
-from shared.tools.openobserve.alert import alert
-from shared.tools.openobserve.dashboard import FAILED_SPANS, PANELS
+from shared.contract import topology
+from shared.tools.openobserve.alerts import ALERTS
+from shared.tools.openobserve.dashboard import CHARTS, TABLES, dashboard
 from tests.browser.embedded_receiver import running as embedded_receiver
 from tests.openobserve import PASSWORD, USER, openobserve
+from tests.openobserve_dashboards import complaints
 from tests.openobserve_store import OpenObserveStandIn
-from tests.system import System, new_id
+from tests.system import System, VirtualHost, new_id
 from tests.waiting import eventually
 
 ORDERS = str(Path(sys.executable).with_name("orders"))
@@ -47,7 +50,8 @@ def _orders(url: str, *words: str, **environment: str) -> subprocess.CompletedPr
 def _set_up(backend: OpenObserveStandIn, *words: str) -> dict[str, str]:
     done = _orders(backend.url, "observe", "setup", "--json", *words)
     assert done.returncode == 0, done.stderr
-    return {step["what"]: step["done"] for step in json.loads(done.stdout)["steps"]}
+    steps = json.loads(done.stdout)["steps"]
+    return {step["name"] if step["what"] == "alert" else step["what"]: step["done"] for step in steps}
 
 
 def _range(sql: str) -> dict[str, object]:
@@ -84,28 +88,110 @@ def test_an_orders_trace_is_read_back_and_drawn_with_its_links(backend: OpenObse
     )
 
 
-def test_every_panel_asks_for_what_the_services_report(backend: OpenObserveStandIn, system: System) -> None:
-    fast = {"OPENOBSERVE_URL": backend.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
+async def test_one_order_one_failure_and_one_dead_letter_each_show_as_one_on_their_panels(
+    backend: OpenObserveStandIn, system: System, virtual_host: VirtualHost
+) -> None:
+    fast = {"OPENOBSERVE_URL": backend.url, "OTEL_METRIC_EXPORT_INTERVAL": "500", "LOG_LEVEL": "INFO"}
     system.start_worker(**fast).wait_until_ready()
     api = system.start_api(**fast)
     api.service.wait_until_ready()
-    for quantity in (1, 900_000_000):
-        api.submit({"widget": quantity}, new_id())
-    eventually(lambda: {"orders_decided", "orders_settled"} <= backend.metrics.keys(), what="the metrics of an order")
-    # Recorded only when something goes wrong.
-    at_trouble = {"orders_redelivered", "orders_asked_again"}
+    began = {name for name in backend.streams("metrics") if name.startswith("orders_")}
 
-    for promql in (query for panel in PANELS for query in panel.queries.values()):
-        (name,) = re.findall(r"\b\w+(?=[{\[])", promql)
-        if name not in at_trouble:
-            streams = eventually(lambda name=name: backend.metrics.get(name), what=name)  # type: ignore[misc]
-            asked = {label for group in re.findall(r"by \(([^)]*)\)", promql) for label in re.split(r",\s*", group)}
-            for label, operator, value in re.findall(r'(\w+)(!?=)"([^"]*)"', promql):
-                assert operator == "!=" or value == "error" or value in streams[label], (promql, streams)
-                asked.add(label)
-            assert asked <= streams.keys(), (promql, streams.keys())
-    eventually(lambda: backend.rows, what="the first spans")
-    assert backend.search(_range(FAILED_SPANS)) == []
+    order_id = new_id()
+    api.submit({"widget": 1}, order_id)
+    api.submit({"no-such-thing": 1}, new_id())
+    await _publish_poison(virtual_host)
+
+    expected = {
+        "orders": {"success": True, "error": True, "out_of_stock": False},
+        "errors": {"unknown_sku": True, "malformed": True, "dead_letter": False},
+        "retries": {"dead_letter": True, "retry": False},
+        "ready": {topology.DEAD_LETTERS: True, topology.INVENTORY_CHECK: False},
+        "consumers": {topology.INVENTORY_CHECK: True},
+        "end-to-end": {"": True},
+        "requests": {"": True},
+        "queue-wait": {"": True},
+        "processing": {"": True},
+    }
+    for id_, shown in expected.items():
+        panel = next(panel for panel in CHARTS if panel.id == id_)
+        eventually(lambda panel=panel, shown=shown: _shown(backend, panel.queries.values()) >= shown.items(), what=id_)  # type: ignore[misc]
+    assert {"orders_decided", "orders_settled", "orders_end_to_end_bucket"} <= began, (
+        "known series start before an order"
+    )
+    (increase,) = [
+        query for panel in CHARTS if panel.id == "errors" for query in panel.queries.values() if "decided" in query
+    ]
+    assert backend.evaluate(increase)["unknown_sku"] == 1
+
+
+def _shown(backend: OpenObserveStandIn, queries: Iterable[str]) -> ItemsView[str, bool]:
+    """Which series of a panel are above 0."""
+    found: dict[str, bool] = {}
+    for query in queries:
+        found |= {labels: value > 0 for labels, value in backend.evaluate(query).items()}
+    return found.items()
+
+
+async def _publish_poison(virtual_host: VirtualHost) -> None:
+    async with await aio_pika.connect(virtual_host.amqp_url) as connection, connection.channel() as channel:
+        poison = aio_pika.Message(b"no check", type="inventory.check.v1", correlation_id=new_id())
+        await channel.default_exchange.publish(poison, topology.INVENTORY_CHECK)
+
+
+def test_every_panel_has_a_query_that_runs_and_every_table_leads_to_its_trace(
+    backend: OpenObserveStandIn, system: System
+) -> None:
+    fast = {"OPENOBSERVE_URL": backend.url, "OTEL_METRIC_EXPORT_INTERVAL": "500"}
+    system.start_worker(**fast).wait_until_ready()
+    api = system.start_api(**fast)
+    api.service.wait_until_ready()
+    order_id = new_id()
+    api.submit({"widget": 1}, order_id)
+    api.submit({"widget": 1}, order_id)
+    eventually(lambda: len([row for row in backend.rows if "order_id" in row]) >= 4, what="the spans of the order")
+    eventually(
+        lambda: "orders_pending" in backend.samples and "orders_queue_ready" in backend.samples, what="the queues"
+    )
+
+    # The broker tells this of classic queues with a message in line only.
+    silent = {"orders_queue_oldest"}
+    for promql in (query for panel in CHARTS for query in panel.queries.values()):
+        (name,) = re.findall(r"\b\w+(?=[{\[])|(?<=\()orders_\w+(?=\))", promql)
+        if name not in silent:
+            eventually(lambda name=name: name in backend.samples, what=name)  # type: ignore[misc]
+            backend.evaluate(promql)
+    rows = {
+        table.id: backend.search(_range(table.sql.replace("$order_id", order_id)), table.stream_type)
+        for table in TABLES
+        if table.stream_type == "traces"
+    }
+    assert all(set(row) <= set(table.columns) for table in TABLES for row in rows.get(table.id, []))
+    assert [row["order_id"] for row in rows["slowest-orders"]] == [order_id, order_id]
+    assert rows["failed-spans"] == []
+    reasons = " ".join(row["links_to"] for row in rows["order-spans"])
+    assert {"creation_context", "reply", "duplicate_of"} <= set(reasons.split())
+    starts = [row["start_time"] for row in rows["order-spans"]]
+    assert starts == sorted(starts)
+    assert all("trace_id" in table.columns for table in TABLES)
+    drilldowns = [
+        panel["config"]["drilldown"][0]["data"]["url"]
+        for tab in dashboard("acme")["tabs"]
+        for panel in tab["panels"]
+        if panel["type"] == "table"
+    ]
+    assert len(drilldowns) == len(TABLES)
+    assert all('${row.field["trace_id"]}' in url and url.endswith("org_identifier=acme") for url in drilldowns)
+
+
+def test_the_dashboard_is_what_openobserve_can_show() -> None:
+    found = dashboard("default")
+
+    # The server itself stores whatever deserializes.
+    assert complaints(found) == []
+    for panel in CHARTS:
+        assert len(set(panel.colours.values())) == len(panel.colours) or panel.id == "connections", panel.id
+        assert "(" in panel.title or panel.unit in ("consumers", "orders"), panel.title
 
 
 def test_a_second_setup_changes_nothing_and_a_changed_dashboard_is_repaired(backend: OpenObserveStandIn) -> None:
@@ -114,19 +200,19 @@ def test_a_second_setup_changes_nothing_and_a_changed_dashboard_is_repaired(back
     second = _set_up(backend)
     (stored,) = backend.dashboards.values()
     stored["v8"]["tabs"][0]["panels"].pop()
-    (alarm,) = backend.alerts.values()
+    alarm = next(iter(backend.alerts.values()))
     alarm |= {"enabled": False, "query_condition": {"type": "sql", "sql": "SELECT 1 AS one"}}
     third = _set_up(backend)
 
     assert set(first.values()) == {"created"}
     assert set(second.values()) == {"unchanged"}
-    assert writes == ["POST dashboards", "POST templates", "POST destinations", "POST alerts"]
-    assert (third["dashboard"], third["alert"]) == ("updated", "updated")
+    assert writes == ["POST dashboards", "POST templates", "POST destinations", *["POST alerts"] * len(ALERTS)]
+    assert (third["dashboard"], third[ALERTS[0].name]) == ("updated", "updated")
     assert backend.writes == [*writes, "PUT dashboards", "PUT alerts"]
     (repaired,) = backend.dashboards.values()
-    assert len(repaired["v8"]["tabs"][0]["panels"]) == len(PANELS) + 1
-    (alarm,) = backend.alerts.values()
-    assert (alarm["enabled"], alarm["query_condition"]) == (False, alert()["query_condition"])
+    assert repaired["v8"]["tabs"] == dashboard("default")["tabs"]
+    alarm = next(iter(backend.alerts.values()))
+    assert (alarm["enabled"], alarm["query_condition"]) == (False, ALERTS[0].as_stored()["query_condition"])
     assert [row["operation_name"] for row in backend.rows] == ["observe setup"]
 
 
@@ -139,7 +225,7 @@ def test_the_alert_sees_a_service_that_fails_more_than_one_in_twenty(backend: Op
     backend.rows += [span("order-api", "ERROR"), *[span("order-api", "UNSET")] * 18]
     backend.rows += [span("inventory-worker", "ERROR"), *[span("inventory-worker", "UNSET")] * 19]
 
-    (firing,) = backend.search(_range(alert()["query_condition"]["sql"]) | {"end_time": now_us + 1})
+    (firing,) = backend.search(_range(ALERTS[0].sql) | {"end_time": now_us + 1})
 
     assert firing == {"service_name": "order-api", "handled": 19, "failed": 1}
 
@@ -154,7 +240,7 @@ def test_without_a_webhook_a_guarded_openobserve_gets_no_alert_and_with_one_it_d
     assert "skipped" in without.stdout
     assert "--webhook" in without.stdout
     assert f"{backend.url}/web/dashboards/view?org_identifier=default&dashboard=" in without.stdout
-    assert (steps["destination"], steps["alert"]) == ("created", "created")
+    assert {steps["destination"], *(steps[alert.name] for alert in ALERTS)} == {"created"}
     assert set(kept.values()) == {"unchanged"}
     assert backend.destinations["traced-orders"]["url"] == "https://chat.example.com/hook"
 

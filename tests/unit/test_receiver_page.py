@@ -9,9 +9,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
 from shared.tools.receiver.markup import Markup, element, fragment
-from shared.tools.receiver.queue_wait import Run, queue_wait
 from shared.tools.receiver.service_map import Times
 from shared.tools.receiver.time_axis import TimeAxis
+from shared.tools.traces.queue_wait import Run, queue_wait
 from tests.browser.embedded_receiver import AUTH, INGEST, PROTOBUF, SECOND, hex_id, running, spans_of
 
 MS = 1_000_000
@@ -251,7 +251,7 @@ def test_openobserves_deep_link_leads_to_the_trace(client: httpx.Client) -> None
 
 
 def test_the_map_counts_and_times_what_passes_each_queue(client: httpx.Client) -> None:
-    assert "No message has been traced yet" in client.get("/map").text
+    assert "Nothing between services has been traced yet" in client.get("/map").text
     for number in range(1, 21):
         post(client, order_of(number, f"o-{number}"))
 

@@ -140,7 +140,7 @@ def test_a_trace_moves_to_where_its_later_spans_put_it() -> None:
     shelves = {shelf: [summary.trace_id for summary in store.latest(9, shelf=shelf)] for shelf in Shelf}
     assert shelves[Shelf.ORDERS] == shelves[Shelf.ERRORS] == [hex_id(1)]
     assert shelves[Shelf.COMMITS] == [hex_id(2)]
-    assert [store.count(shelf) for shelf in Shelf] == [1, 1, 1, 2]
+    assert [store.count(shelf) for shelf in Shelf] == [1, 1, 1, 1, 2]
 
 
 def test_evicted_traces_leave_the_shelves() -> None:

@@ -30,12 +30,13 @@ app.callback()(lambda: None)
 )
 def setup(
     webhook: Annotated[
-        str | None, typer.Option(envvar="ALERT_WEBHOOK_URL", help="Where the alert is sent; without it nobody is told.")
+        str | None,
+        typer.Option(envvar="ALERT_WEBHOOK_URL", help="Where the alerts are sent; without it nobody is told."),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for OpenObserve to come up.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Make the dashboard and the alert, or put right what has changed; safe to repeat.
+    """Make the dashboard and the alerts, or put right what has changed; safe to repeat.
 
     OpenObserve is the one that OPENOBSERVE_URL, OPENOBSERVE_USER and OPENOBSERVE_PASSWORD name.
     """
@@ -44,7 +45,7 @@ def setup(
         raise ObserveError("Say where OpenObserve is: OPENOBSERVE_URL, OPENOBSERVE_USER, OPENOBSERVE_PASSWORD.")
     with OpenObserve(settings.openobserve_url, settings.openobserve_org, settings.openobserve_headers) as client:
         client.wait_until_up(wait)
-        steps = provision(client, settings, webhook)
+        steps = provision(client, settings.openobserve_public_url or client.url, webhook)
     address = next(step.address for step in steps if step.address)
     if as_json:
         print_json({"dashboard_url": address, "steps": [asdict(step) for step in steps]})

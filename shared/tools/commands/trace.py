@@ -1,22 +1,27 @@
 """`orders trace`: draws the trace of an order as a waterfall, or gives it as JSON or as a picture."""
 
-from datetime import datetime
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from shared.tools.commands.backend import backend_settings
-from shared.tools.commands.options import Api, AsJson, OrderId, examples
+from shared.tools.commands.options import Api, AsJson, examples
 from shared.tools.commands.output import new_console, print_json
 from shared.tools.defaults import API_URL, TRACES_URL
 from shared.tools.openobserve.reader import open_reader
 from shared.tools.order_client import ApiError, OrderClient
 from shared.tools.traces.model import span_to_json
-from shared.tools.traces.readback import ReadbackError, Trace, is_whole
+from shared.tools.traces.readback import ReadbackError, Reader, Trace, is_whole
 from shared.tools.traces.waterfall import svg, waterfall
 
 EXAMPLES = examples(
     "orders trace ORDER1",
+    "orders trace 4bf92f3577b34da6a3ce929d0e0e4736 # a trace by its id",
     "orders trace ORDER1 --svg order1.svg # a picture",
     "orders trace ORDER1 --json | jq '.spans[].name'",
 )
@@ -24,8 +29,12 @@ WHOLE_SECONDS = 5.0
 """How long a trace may take to be whole: services keep spans back before they export them."""
 
 
+TRACE_ID_REACH = timedelta(days=7)
+"""How far back a trace is looked for of which only the id is known."""
+
+
 def trace(
-    order_id: OrderId,
+    what: Annotated[str, typer.Argument(help="An order's id, or a trace's.", metavar="ORDER_ID|TRACE_ID")],
     api: Api = API_URL,
     svg_file: Annotated[
         typer.FileTextWrite | None, typer.Option("--svg", help="Write the waterfall as a picture.")
@@ -33,26 +42,39 @@ def trace(
     as_json: AsJson = False,
 ) -> None:
     """Draw the trace of an order as a waterfall."""
-    with OrderClient(api) as client:
-        order = client.read(order_id).require_success()
-    trace_id = order["trace_id"]
-    if trace_id is None:
-        raise ApiError(f"Order {order_id} was placed untraced.")
-    found = _read(trace_id, datetime.fromisoformat(order["created_at"]))
-    if svg_file is not None:
-        svg_file.write(svg(found.spans, found.linked))
-    elif as_json:
-        spans, linked = ([span_to_json(span) for span in part] for part in (found.spans, found.linked))
-        print_json({"trace_id": trace_id, "spans": spans, "linked": linked})
+    with _reading(what, api) as (reader, found, order_id):
+        if svg_file is not None:
+            svg_file.write(svg(found.spans, found.linked))
+        elif as_json:
+            spans, linked = ([span_to_json(span) for span in part] for part in (found.spans, found.linked))
+            print_json({"trace_id": found.trace_id, "spans": spans, "linked": linked})
+        else:
+            console = new_console()
+            console.print(waterfall(found.spans, found.linked))
+            _print_addresses(console, reader, found, order_id)
+
+
+@contextmanager
+def _reading(what: str, api: str) -> Iterator[tuple[Reader, Trace, str | None]]:
+    """Find a trace by its own id or by its order's, and give it with the reader that it came from and the order's id."""
+    if re.fullmatch("[0-9a-f]{32}", what.lower()):
+        trace_id, order_id, since = what.lower(), None, datetime.now(UTC) - TRACE_ID_REACH
     else:
-        new_console().print(waterfall(found.spans, found.linked))
-
-
-def _read(trace_id: str, came_in: datetime) -> Trace:
+        with OrderClient(api) as client:
+            order = client.look(what).require_success()
+        if order["trace_id"] is None:
+            raise ApiError(f"Order {what} was placed untraced.")
+        trace_id, order_id, since = order["trace_id"], what, datetime.fromisoformat(order["created_at"])
     settings = backend_settings()
     url = settings.openobserve_url or TRACES_URL
-    with open_reader(url, settings.openobserve_org, settings.openobserve_headers, came_in) as reader:
-        found = reader.wait_for(trace_id, is_whole, WHOLE_SECONDS)
-    if found is None:
-        raise ReadbackError(f"{url} has no trace {trace_id}.")
-    return found
+    with open_reader(url, settings, since) as reader:
+        found = reader.wait_for(trace_id, is_whole, WHOLE_SECONDS if order_id else 0)
+        if found is None:
+            raise ReadbackError(f"{url} has no trace {trace_id}.")
+        yield reader, found, order_id
+
+
+def _print_addresses(console: Console, reader: Reader, found: Trace, order_id: str | None) -> None:
+    console.print(f"\n{reader.address(found)}", soft_wrap=True)
+    if order_id is not None and (address := reader.order_address(order_id)) is not None:
+        console.print(address, soft_wrap=True)

@@ -9,7 +9,7 @@ from rich.text import Text
 from shared.tools.local.stack import Stack, StackError, running_stack
 from shared.tools.local.surroundings import PLAIN_SETTINGS
 from shared.tools.order_client import Answer, OrderClient
-from shared.tools.traces.readback import Trace, TraceReader, is_whole
+from shared.tools.traces.readback import Trace, commits, is_whole
 from shared.tools.traces.waterfall import waterfall
 
 REPLY_TIMEOUT = 1.0
@@ -29,10 +29,10 @@ def run(console: Console) -> None:
         console.print(f"[dim]ready after {time.monotonic() - started:.1f} s[/]\n")
         with OrderClient(stack.api.url, stack.api_key) as client:
             tenth, late = _submit_orders(console, client, stack)
-        if stack.is_embedded:
-            _show_traces(console, stack, tenth, late)
+        if stack.traces_url is None:
+            console.print(f"The traces went to {stack.endpoint}, which has no page.", soft_wrap=True)
         else:
-            console.print(f"The traces are in {stack.traces_url}.")
+            _show_traces(console, stack, tenth, late)
     console.print(
         f"\nDone in {time.monotonic() - started:.0f} s; everything that was started has ended."
         "\nNext: [bold]make up[/] leaves it running, with the trace page, the API page and your own orders."
@@ -66,8 +66,7 @@ def _add(table: Table, request: str, answer: Answer) -> None:
 
 
 def _show_traces(console: Console, stack: Stack, tenth: Answer, late: Answer) -> None:
-    settings = stack.telemetry
-    with TraceReader(stack.traces_url, settings.openobserve_org, settings.openobserve_headers) as reader:
+    with stack.open_reader() as reader:
         for title, answer in (
             ("One order, one trace: ORDER10 through API, queue, worker, reply queue and back", tenth),
             ("A reply that came late: ORDER12 was answered 202 and completed after the worker was back", late),
@@ -77,8 +76,10 @@ def _show_traces(console: Console, stack: Stack, tenth: Answer, late: Answer) ->
                 raise StackError(f"The trace {answer.trace_id} did not arrive whole within {TRACE_SECONDS:.0f} s.")
             console.print(f"\n[bold]{title}[/]")
             console.print(waterfall(trace.spans, trace.linked))
+            if not stack.is_embedded:
+                console.print(reader.address(trace), soft_wrap=True)
 
 
 def _is_shown_whole(trace: Trace) -> bool:
     """Tell whether the trace is whole and its three group commits have arrived: stored, reserved, recorded."""
-    return is_whole(trace) and len(trace.linked) >= 3
+    return is_whole(trace) and len(commits(trace)) >= 3

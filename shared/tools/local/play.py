@@ -8,13 +8,13 @@ from rich.text import Text
 
 from shared.tools.local.scenario import Exhibit, Scenario, replay_of
 from shared.tools.local.scenarios import SCENARIOS
-from shared.tools.local.stack import Stack, StackError, running_stack
+from shared.tools.local.stack import StackError, running_stack
 from shared.tools.local.surroundings import PLAIN_SETTINGS
 from shared.tools.local.troubles import REPLY_TIMEOUT, Lab, Skipped
 from shared.tools.order_client import OrderClient
 from shared.tools.printable import printable
 from shared.tools.traces.model import AttributeValue
-from shared.tools.traces.readback import Trace, TraceReader
+from shared.tools.traces.readback import Reader, Trace
 from shared.tools.traces.waterfall import waterfall
 
 TRACE_SECONDS = 20.0
@@ -38,7 +38,7 @@ def play_all(console: Console, *, keep: bool) -> None:
         took = time.monotonic() - started
         console.print(f"\n{sum(played)} of {len(SCENARIOS)} scenarios played in {took:.0f} s.")
         if keep:
-            console.print(f"Their traces are in {stack.traces_url}; Ctrl-C ends it all.")
+            console.print(f"Their traces are in {stack.traces_url or stack.endpoint}; Ctrl-C ends it all.")
             stack.run_until_one_ends()
 
 
@@ -51,25 +51,25 @@ def _play(console: Console, lab: Lab, title: str, scenario: Scenario) -> bool:
         console.print(str(reason), style="yellow")
         return False
     console.print(f"[bold]Look at:[/] {scenario.look_at}\n")
-    if not lab.stack.is_embedded:
-        console.print(f"trace {trace_id} in {lab.stack.traces_url}", soft_wrap=True)
+    if lab.stack.traces_url is None:
+        console.print(f"trace {trace_id}, sent to {lab.stack.endpoint}", soft_wrap=True)
         return True
-    with _reader(lab.stack) as reader:
-        trace = _wait_for(reader, trace_id, scenario.exhibit, scenario.title)
-        _show(console, trace, scenario.exhibit)
-        replay_id = replay_of(trace)
-        if scenario.replay is not None and replay_id is not None:
-            console.print()
-            _show(console, _wait_for(reader, replay_id, scenario.replay, scenario.title), scenario.replay)
+    # Read back before the next one begins, whose fault may cost the spans that have not left yet.
+    with lab.stack.open_reader() as reader:
+        exhibits = [(trace_id, scenario.exhibit)]
+        for shown_id, exhibit in exhibits:
+            trace = _wait_for(reader, shown_id, exhibit, scenario.title)
+            _show(console, trace, exhibit)
+            if not lab.stack.is_embedded:
+                console.print(f"  {reader.address(trace)}", soft_wrap=True)
+            replay_id = replay_of(trace)
+            if exhibit is scenario.exhibit and scenario.replay is not None and replay_id is not None:
+                console.print()
+                exhibits.append((replay_id, scenario.replay))
     return True
 
 
-def _reader(stack: Stack) -> TraceReader:
-    settings = stack.telemetry
-    return TraceReader(stack.traces_url, settings.openobserve_org, settings.openobserve_headers)
-
-
-def _wait_for(reader: TraceReader, trace_id: str, exhibit: Exhibit, title: str) -> Trace:
+def _wait_for(reader: Reader, trace_id: str, exhibit: Exhibit, title: str) -> Trace:
     found = reader.wait_for(trace_id, exhibit.is_shown_by, TRACE_SECONDS)
     if found is None or not exhibit.is_shown_by(found):
         raise StackError(f"{title}: the trace {trace_id} does not show within {TRACE_SECONDS:.0f} s what it should.")

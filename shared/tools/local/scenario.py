@@ -7,7 +7,7 @@ from shared.contract.topology import DEAD_LETTERS
 from shared.telemetry import LINK_REASON, LinkReason
 from shared.tools.local.troubles import Lab
 from shared.tools.traces.model import AttributeValue, Span
-from shared.tools.traces.readback import Trace
+from shared.tools.traces.readback import Trace, commits
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Exhibit:
     """Attributes that one of these spans has."""
     links: LinkReason | None = None
     """Why one of its spans links to another."""
-    linked: int = 3
-    """Spans of other traces that link into it, at least: an order is stored, decided on and recorded by a group commit each."""
+    commits: int = 3
+    """Group commits that served it, at least: an order is stored, decided on and recorded by one each."""
     linked_by: LinkReason | None = None
     """Why one of these links into it."""
     tells: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Exhibit:
         """Tell whether the trace has arrived whole and shows what it should."""
         return (
             is_settled(trace)
-            and len(trace.linked) >= self.linked
+            and len(commits(trace)) >= self.commits
             and (self.links is None or self.links in _reasons(trace.spans))
             and (self.linked_by is None or self.linked_by in _reasons(trace.linked))
             and any(self.has.items() <= span.attributes.items() for span in self.spans_of(trace))

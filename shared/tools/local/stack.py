@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,8 @@ from shared.tools.local.postgres import PrivatePostgres, find_postgres, private_
 from shared.tools.local.rabbitmq import ObtainedBroker, obtain_broker
 from shared.tools.local.service_process import ServiceProcess, StackError
 from shared.tools.local.surroundings import has_backend, passed_over
+from shared.tools.openobserve.reader import open_reader
+from shared.tools.traces.readback import Reader
 
 __all__ = ["START_SECONDS", "Say", "Stack", "StackError", "running_stack"]
 
@@ -31,11 +34,15 @@ class Stack:
 
     apis: Sequence[ServiceProcess]
     workers: Sequence[ServiceProcess]
-    traces_url: str
+    traces_url: str | None
+    """Where traces can be read back; None where they go to a Collector that nobody has named a backend of."""
+    endpoint: str
+    """Where the services send their telemetry."""
     is_embedded: bool
     """Whether the traces go to the embedded receiver rather than to a backend that was given."""
     broker: ObtainedBroker
     environment: Mapping[str, str]
+    started_at: datetime
     logs: Path
     worker_database: Path
     """The SQLite file of the worker, for who wants to get in its way."""
@@ -61,6 +68,12 @@ class Stack:
         return TelemetrySettings.model_validate(
             {name.lower(): value for name, value in self.environment.items() if name.startswith("OPENOBSERVE_")}
         )
+
+    def open_reader(self) -> Reader:
+        """Open a reader of what the services have sent; raises ReadbackError."""
+        if self.traces_url is None:
+            raise StackError(f"{self.endpoint} gives no traces back.")
+        return open_reader(self.traces_url, self.telemetry, self.started_at)
 
     def run_until_one_ends(self) -> NoReturn:
         """Wait for as long as every service runs; raises StackError when one has ended by itself."""
@@ -109,7 +122,9 @@ def running_stack(
         running = Stack(
             workers=launch.services("inventory-worker", worker_ports, databases.url("inventory")),
             apis=launch.services("order-api", api_ports, databases.url("orders")),
-            traces_url=environment.get("OPENOBSERVE_URL") or environment["OTEL_EXPORTER_OTLP_ENDPOINT"],
+            traces_url=environment.get("OPENOBSERVE_URL"),
+            endpoint=environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environment["OPENOBSERVE_URL"],
+            started_at=datetime.now(UTC),
             is_embedded=is_embedded,
             broker=broker,
             environment=environment,

@@ -59,7 +59,10 @@ def _tell(console: Console, stack: Stack) -> None:
     for what, services in (("orders", stack.apis), ("inventory", stack.workers)):
         for service in services:
             console.print(f"  {what:<9} {service.url}/docs")
-    console.print(f"  traces    {stack.traces_url}")
+    if stack.traces_url:
+        console.print(f"  traces    {stack.traces_url}")
+    if stack.endpoint != stack.traces_url:
+        console.print(f"  telemetry goes to {stack.endpoint}, a Collector")
     if stack.broker.management_url:
         console.print(f"  broker    {stack.broker.management_url}  (guest, guest)")
     console.print(f"  logs      {stack.logs}\n")
@@ -79,6 +82,6 @@ def _options_for_watch(stack: Stack) -> str:
         options += f" --amqp-url {stack.broker.amqp_url}"
         if stack.broker.management_url is not None:
             options += f" --management-url {stack.broker.management_url}"
-    if stack.is_embedded and stack.traces_url != TRACES_URL:
+    if stack.is_embedded and stack.traces_url not in (None, TRACES_URL):
         options += f" --traces-url {stack.traces_url}"
     return options

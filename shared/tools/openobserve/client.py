@@ -88,6 +88,13 @@ class OpenObserve:
                 return None
             raise
 
+    def ingest(self, signal: str, body: bytes) -> None:
+        """Send an OTLP request of `traces` or `metrics`. Raises ObserveError."""
+        path = f"/api/{self.org}/v1/{signal}"
+        response = self._send("POST", path, content=body, headers={"Content-Type": "application/x-protobuf"})
+        if response.is_error:
+            self._json(response, f"POST {path}")
+
     def search(self, sql: str, start_us: int, end_us: int, size: int) -> list[dict[str, Any]]:
         """Give the rows of a query over the spans of a time range, in microseconds since the epoch. Raises ObserveError.
 

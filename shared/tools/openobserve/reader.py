@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from shared.service.telemetry_settings import TelemetrySettings, trace_address
 from shared.telemetry import semconv
 from shared.tools.openobserve.client import STREAM, OpenObserve
+from shared.tools.openobserve.dashboard import ORDER_TAB, address
+from shared.tools.openobserve.setup import find_dashboard
 from shared.tools.traces.model import Attributes, AttributeValue, Event, Link, Span
 from shared.tools.traces.readback import ReadbackError, Reader, Trace, TraceReader
 from shared.tracing import names
@@ -24,12 +27,14 @@ MOST_LINKED = 200
 BEFORE = timedelta(minutes=5)
 """How long a trace may have been under way before its order came in, in the caller's services."""
 LINKED_WITHIN = timedelta(hours=1)
-"""How long after its order spans of other traces are searched for links into it: that query reads every link of that time."""
+_LINKED_US = int(LINKED_WITHIN.total_seconds() * 1e6)
+"""How long after its start spans of other traces are searched for links into it: that query reads every link of that time."""
 
 _KINDS = {"1": "INTERNAL", "2": "SERVER", "3": "CLIENT", "4": "PRODUCER", "5": "CONSUMER"}
 _RESOURCE = "service_"
 _OWN_COLUMNS = (
-    "_timestamp _o2_ingest_ts trace_id span_id flags span_status span_kind operation_name start_time end_time duration "
+    "_timestamp _o2_ingest_ts infer_service_name infer_service_type "
+    "trace_id span_id flags span_status span_kind operation_name start_time end_time duration "
     "service_name reference_parent_span_id reference_parent_trace_id reference_ref_type events links "
     "status_code status_message"
 )
@@ -41,7 +46,8 @@ _RESOURCE_NAMES = (
     "service.name service.version service.instance.id deployment.environment.name telemetry.sdk.language telemetry.sdk.name "
     "telemetry.sdk.version"
 )
-_NUMBERS = (semconv.DELIVERY_QUEUE_WAIT_MS, semconv.DELIVERY_ATTEMPT, semconv.BATCH_SIZE, semconv.SERVER_PORT)
+_FRACTIONS = (semconv.DELIVERY_QUEUE_WAIT_MS,)
+_NUMBERS = (semconv.DELIVERY_ATTEMPT, semconv.BATCH_SIZE, semconv.SERVER_PORT)
 _FLAGS = (semconv.DELIVERY_REDELIVERED, names.INVENTORY_IN_STOCK, semconv.MESSAGING_DESTINATION_TEMPORARY)
 
 
@@ -57,11 +63,12 @@ _OWN = frozenset(_OWN_COLUMNS.split())
 _NAMES = {fold(name): name for name in (*_OUR_NAMES, *_HTTP_NAMES.split(), *_RESOURCE_NAMES.split())}
 
 
-def open_reader(url: str, org: str, headers: dict[str, str], order_from: datetime) -> Reader:
+def open_reader(url: str, settings: TelemetrySettings, since: datetime) -> Reader:
     """A reader for what answers at `url`, which its `/healthz` tells: the embedded receiver names itself. Raises ReadbackError.
 
-    `order_from` is when the order came in.
+    `since` is when the order came in, or the earliest time at which it may have.
     """
+    org, headers = settings.openobserve_org, settings.openobserve_headers
     client = OpenObserve(url, org, headers)
     try:
         is_embedded = "receiver" in client.health()
@@ -71,7 +78,7 @@ def open_reader(url: str, org: str, headers: dict[str, str], order_from: datetim
     if is_embedded:
         client.__exit__()
         return TraceReader(url, org, headers)
-    return OpenObserveReader(client, order_from)
+    return OpenObserveReader(client, settings.openobserve_public_url or url, since)
 
 
 class OpenObserveReader(Reader):
@@ -80,10 +87,10 @@ class OpenObserveReader(Reader):
     # Each look is two queries.
     poll_seconds = 0.5
 
-    def __init__(self, client: OpenObserve, order_from: datetime) -> None:
+    def __init__(self, client: OpenObserve, public_url: str, since: datetime) -> None:
         self._client = client
-        self._start_us = _microseconds(order_from - BEFORE)
-        self._linked_until_us = _microseconds(order_from + LINKED_WITHIN)
+        self._public_url = public_url.rstrip("/")
+        self._start_us = _microseconds(since - BEFORE)
 
     def __exit__(self, *_: object) -> None:
         self._client.__exit__()
@@ -99,8 +106,22 @@ class OpenObserveReader(Reader):
         found = self._client.search(spans, self._start_us, until_us, MOST_SPANS)
         if not found:
             return None
-        linking = self._client.search(linked, self._start_us, min(until_us, self._linked_until_us), MOST_LINKED)
+        began_us = min(int(row["start_time"]) for row in found) // 1000
+        linking = self._client.search(linked, began_us, min(until_us, began_us + _LINKED_US), MOST_LINKED)
         return Trace(trace_id, [span_from_row(row) for row in found], [span_from_row(row) for row in linking])
+
+    def address(self, trace: Trace) -> str:
+        """Give the deep link to a trace."""
+        start_us = min(span.start_ns for span in trace.spans) // 1000 - 1_000_000
+        end_us = max(span.end_ns for span in trace.spans) // 1000 + 1_000_000
+        return trace_address(self._public_url, self._client.org, trace.trace_id, start_us, end_us)
+
+    def order_address(self, order_id: str) -> str | None:
+        """Give the address of the dashboard's tab on one order; None where it is not set up."""
+        identifier = find_dashboard(self._client)
+        if identifier is None:
+            return None
+        return address(self._public_url, self._client.org, identifier, ORDER_TAB, order_id)
 
 
 def span_from_row(row: Mapping[str, Any]) -> Span:
@@ -151,8 +172,10 @@ def _value(name: str, stored: Any) -> AttributeValue:
     """The value with the type it had, where that is known; everything was stored as text."""
     if not isinstance(stored, str):
         return stored if isinstance(stored, bool | int | float) else json.dumps(stored)
+    if name in _FRACTIONS:
+        return float(stored)
     if name in _NUMBERS:
-        return float(stored) if "." in stored else int(stored)
+        return int(stored)
     return stored == "true" if name in _FLAGS else stored
 
 

@@ -31,6 +31,9 @@ def run(
         str | None,
         typer.Option(envvar="ORDER_API_KEY", help="Its key; whoever opens the page can then place orders."),
     ] = None,
+    amqp_url: Annotated[
+        str | None, typer.Option(envvar="AMQP_URL", help="Broker whose dead letters are shown, replayed and dropped.")
+    ] = None,
 ) -> None:
     """Receive traces, logs and metrics over OTLP/HTTP, keep the newest in memory, and show them."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -41,7 +44,12 @@ def run(
 
     app = create_app(
         ReceiverSettings(
-            user, password, host=host, order_api_url=order_api_url or None, order_api_key=order_api_key or None
+            user,
+            password,
+            host=host,
+            order_api_url=order_api_url or None,
+            order_api_key=order_api_key or None,
+            amqp_url=amqp_url or None,
         )
     )
     with _listen(host, port) as listener:

@@ -12,9 +12,11 @@ from starlette.routing import Mount, Route
 
 from shared.tools.receiver import ingest, page
 from shared.tools.receiver.auth import RequireLocalName, RequireLogin
+from shared.tools.receiver.document import error_page
 from shared.tools.receiver.live import LiveStreams
 from shared.tools.receiver.log_store import LogStore
 from shared.tools.receiver.metric_store import MetricStore
+from shared.tools.receiver.queue_history import QueueHistory
 from shared.tools.receiver.receiver_settings import ReceiverSettings
 from shared.tools.receiver.trace_store import TraceStore
 from shared.tools.traces.model import span_to_json, tree
@@ -26,20 +28,24 @@ def create_app(settings: ReceiverSettings) -> Starlette:
     """The app with stores of its own; nothing outlives it. `state.streams` are its open event streams."""
     traces = TraceStore(settings.max_spans, settings.max_trace_bytes)
     logs = LogStore(settings.max_logs, settings.max_log_bytes)
-    metrics = MetricStore(settings.max_series)
+    metrics, queues = MetricStore(settings.max_series), QueueHistory()
+    metrics.on_export = queues.add
     streams = LiveStreams(settings.max_live)
-    api = [
-        *ingest.routes(traces, logs, metrics, max_body=settings.max_body),
+    login = [Middleware(RequireLogin, settings=settings)]
+    api: list[Route | Mount] = [
+        Mount("/v1", routes=ingest.routes(traces, logs, metrics, max_body=settings.max_body)),
         *_read_routes(traces, logs, metrics),
     ]
     page_guard = RequireLocalName if settings.on_loopback else RequireLogin
     app = Starlette(
         routes=[
             Route("/healthz", _healthz),
-            Mount("/api/{org}", routes=api, middleware=[Middleware(RequireLogin, settings=settings)]),
+            Mount("/api/{org}", routes=api, middleware=login),
+            # Where OTLP exporters send to that are told nothing but an endpoint.
+            Mount("/v1", routes=ingest.routes(traces, logs, metrics, max_body=settings.max_body), middleware=login),
             Mount(
                 "/",
-                routes=page.routes(traces, logs, streams, settings),
+                routes=page.routes(traces, logs, queues, streams, settings),
                 middleware=[Middleware(page_guard, settings=settings)],
             ),
         ],
@@ -90,11 +96,13 @@ async def _healthz(_: Request) -> Response:
     return JSONResponse({"status": "ok", "receiver": "traced-orders"})
 
 
-async def _problem(_: Request, error: Exception) -> Response:
-    """Every refusal as problem details (RFC 9457)."""
+async def _problem(request: Request, error: Exception) -> Response:
+    """Every refusal: a page for people, problem details (RFC 9457) for anybody else."""
     status, detail, headers = 500, "", None
     if isinstance(error, HTTPException):
         status, detail, headers = error.status_code, error.detail, error.headers
+    if "text/html" in request.headers.get("accept", ""):
+        return error_page(status, detail, headers)
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 

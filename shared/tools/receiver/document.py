@@ -1,7 +1,12 @@
 """The frame around every page: head, navigation, search, and the headers that keep foreign code out."""
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from starlette.responses import HTMLResponse, Response
 
@@ -15,6 +20,15 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+
+
+STATIC = Path(__file__).parent / "static"
+
+
+@functools.cache
+def static(name: str) -> str:
+    """The address of a static file, with its version: a browser that has an older one fetches this one."""
+    return f"/static/{name}?v={crc32((STATIC / name).read_bytes()):08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +71,15 @@ def _head(title: str, reload_seconds: int | None) -> Markup:
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("title", f"{title} · Traced Orders"),
-        element("link", rel="icon", href="/static/icon.svg", type="image/svg+xml"),
-        element("link", rel="stylesheet", href="/static/page.css"),
-        element("script", src="/static/page.js", defer=True),
+        element("link", rel="icon", href=static("icon.svg"), type="image/svg+xml"),
+        element("link", rel="stylesheet", href=static("page.css")),
+        element("script", src=static("page.js"), defer=True),
         reload,
     )
 
 
 def _top(here: str, search: str, live: Live | None) -> Markup:
-    places = (("/", "Traces"), ("/map", "Service map"))
+    places = (("/", "Traces"), ("/map", "Service map"), ("/queues", "Queues"), ("/logs", "Logs"))
     links = [element("a", name, href=path, aria_current="page" if path == here else None) for path, name in places]
     find = element(
         "form",
@@ -97,3 +111,12 @@ def _top(here: str, search: str, live: Live | None) -> Markup:
             class_="top",
         ),
     )
+
+
+def error_page(status: int, detail: str, headers: Mapping[str, str] | None) -> Response:
+    """A refusal as a page."""
+    title = HTTPStatus(status).phrase
+    content = element("h1", title), element("p", detail, role="alert", class_="problem") if detail else None
+    answer = document(title, *content, element("p", element("a", "All traces", href="/")), status=status)
+    answer.headers.update(headers or {})
+    return answer

@@ -1,19 +1,13 @@
-"""OTLP over HTTP, as OpenObserve takes it: protobuf, gzip allowed, bounded before and after decompression."""
+"""OTLP over HTTP: protobuf or JSON, gzip allowed, bounded before and after decompression."""
 
 import zlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-)
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from google.protobuf.json_format import MessageToJson  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs_pb2
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_pb2
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,53 +16,45 @@ from starlette.routing import Route
 from shared.tools.receiver.log_store import LogStore
 from shared.tools.receiver.metric_store import MetricStore
 from shared.tools.receiver.trace_store import TraceStore
-
-PROTOBUF = "application/x-protobuf"
-
-Message = TypeVar("Message")
+from shared.tools.traces.otlp_requests import JSON, LOGS, METRICS, PROTOBUF, TRACES, Decoder, Unreadable
 
 
 def routes(traces: TraceStore, logs: LogStore, metrics: MetricStore, *, max_body: int) -> list[Route]:
-    """The three ingest paths below an organisation. All streams (`stream-name`) and organisations share one store."""
+    """The three ingest paths, below `/v1`. All streams (`stream-name`) and organisations share one store."""
 
-    async def ingest_traces(request: Request) -> Response:
-        rejected = traces.add(_parse(ExportTraceServiceRequest.FromString, await _body(request, max_body)))
-        answer = ExportTraceServiceResponse()
-        if rejected:
-            answer.partial_success.rejected_spans = rejected
-            answer.partial_success.error_message = "spans without valid ids, or beyond the bound of a trace"
-        return _protobuf(answer.SerializeToString())
+    def route(path: str, decoder: Decoder[Any], store: Callable[[Any], int], answer: Any, rejected_field: str) -> Route:
+        async def ingest(request: Request) -> Response:
+            content_type = _content_type(request)
+            try:
+                found, unreadable = decoder.decode(await read_body(request, max_body), content_type)
+            except Unreadable as error:
+                raise HTTPException(400, str(error)) from None
+            said = answer()
+            if rejected := store(found) + unreadable:
+                setattr(said.partial_success, rejected_field, rejected)
+                said.partial_success.error_message = "without valid ids, unreadable, or beyond the bound of a trace"
+            content = MessageToJson(said, indent=None).encode() if content_type == JSON else said.SerializeToString()
+            return Response(content, media_type=content_type)
 
-    async def ingest_logs(request: Request) -> Response:
-        logs.add(_parse(ExportLogsServiceRequest.FromString, await _body(request, max_body)))
-        return _protobuf(ExportLogsServiceResponse().SerializeToString())
-
-    async def ingest_metrics(request: Request) -> Response:
-        metrics.add(_parse(ExportMetricsServiceRequest.FromString, await _body(request, max_body)))
-        return _protobuf(ExportMetricsServiceResponse().SerializeToString())
+        return Route(path, ingest, methods=["POST"])
 
     return [
-        Route("/v1/traces", ingest_traces, methods=["POST"]),
-        Route("/v1/logs", ingest_logs, methods=["POST"]),
-        Route("/v1/metrics", ingest_metrics, methods=["POST"]),
+        route("/traces", TRACES, traces.add, trace_pb2.ExportTraceServiceResponse, "rejected_spans"),
+        route("/logs", LOGS, logs.add, logs_pb2.ExportLogsServiceResponse, "rejected_log_records"),
+        route("/metrics", METRICS, metrics.add, metrics_pb2.ExportMetricsServiceResponse, "rejected_data_points"),
     ]
 
 
-def _protobuf(content: bytes) -> Response:
-    return Response(content, media_type=PROTOBUF)
+def _content_type(request: Request) -> str:
+    """The type of the body, whatever parameters it has. Raises HTTPException 415."""
+    found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if found not in (PROTOBUF, JSON):
+        raise HTTPException(415, f"the content type must be {PROTOBUF} or {JSON}")
+    return found
 
 
-def _parse(parse: Callable[[bytes], Message], body: bytes) -> Message:
-    try:
-        return parse(body)
-    except DecodeError:
-        raise HTTPException(400, "the body is not the protobuf message that this path takes") from None
-
-
-async def _body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
     """The decompressed body. Raises HTTPException 400, 413 or 415."""
-    if request.headers.get("content-type") != PROTOBUF:
-        raise HTTPException(415, f"the content type must be {PROTOBUF}")
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip"):
         raise HTTPException(415, "the content encoding must be gzip or none")

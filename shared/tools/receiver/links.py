@@ -23,12 +23,27 @@ class SpanLinks:
     traces: TraceStore
     trace_id: str
     known: dict[SpanKey, Span | None]
+    on_page: frozenset[str]
+    """Ids of the trace's spans that this page shows."""
+    spans_a_page: int
+    """Of a trace that has more, the address of a span says which."""
     incoming: dict[SpanKey, list[tuple[Span, Attributes]]] = field(default_factory=dict)
+    looked_up: list[SpanKey] = field(default_factory=list)
 
     @classmethod
-    def of(cls, traces: TraceStore, trace_id: str, spans: Sequence[Span], linked: Sequence[Span]) -> "SpanLinks":
+    def of(
+        cls,
+        traces: TraceStore,
+        trace_id: str,
+        spans: Sequence[Span],
+        linked: Sequence[Span],
+        on_page: frozenset[str],
+        spans_a_page: int,
+    ) -> "SpanLinks":
         """The links between the spans of a trace, and those that come from other traces."""
-        links = cls(traces, trace_id, {(span.trace_id, span.span_id): span for span in [*linked, *spans]})
+        links = cls(
+            traces, trace_id, {(span.trace_id, span.span_id): span for span in [*linked, *spans]}, on_page, spans_a_page
+        )
         for span in [*spans, *linked]:
             for link in span.links:
                 links.incoming.setdefault((link.trace_id, link.span_id), []).append((span, link.attributes))
@@ -51,22 +66,29 @@ class SpanLinks:
 
     def _chip(self, words: str, arrow: str, key: SpanKey, attributes: Attributes) -> Markup:
         reason = str(attributes.get(LINK_REASON, "link"))
-        trace_id, span_id = key
         return element(
             "span",
             element("span", arrow, aria_hidden="true", class_="arrow"),
             element("span", f"{words} ", class_="unseen"),
             element("span", reason, class_="reason"),
             " ",
-            element(
-                "a", self._name(key), href=f"/traces/{trace_id}#s-{trace_id}-{span_id}", title=f"{words} this span"
-            ),
+            element("a", self._name(key), href=self.address(key), title=f"{words} this span"),
             class_="chip",
         )
 
+    def address(self, key: SpanKey) -> str:
+        """Where a span is shown: on this page, or on the page of its trace that it is on."""
+        trace_id, span_id = key
+        if trace_id == self.trace_id and span_id in self.on_page:
+            return f"#s-{trace_id}-{span_id}"
+        summary = self.traces.summary(trace_id)
+        is_on_first_page = summary is None or summary.span_count <= self.spans_a_page
+        return f"/traces/{trace_id}{'' if is_on_first_page else f'?span={span_id}'}#s-{trace_id}-{span_id}"
+
     def _name(self, key: SpanKey) -> str:
         trace_id, span_id = key
-        if key not in self.known and len(self.known) < _MOST_LOOKED_UP:
+        if key not in self.known and len(self.looked_up) < _MOST_LOOKED_UP:
+            self.looked_up.append(key)
             self.known[key] = self.traces.span(trace_id, span_id)
         span = self.known.get(key)
         if span is None:

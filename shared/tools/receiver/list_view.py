@@ -1,17 +1,24 @@
 """The list of traces: newest first, in shelves, page by page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from urllib.parse import urlencode
+from dataclasses import dataclass, field
 
+from shared.tools.receiver.finding import Wanted
 from shared.tools.receiver.markup import Markup, element, fragment, joined
 from shared.tools.receiver.palette import Palette
 from shared.tools.receiver.record import Shelf, TraceSummary
 from shared.tools.receiver.wording import clock, counted, duration, outcome, service, time_zone
 
 PAGE_SIZE = 50
-_SHELF_NAMES = {Shelf.ORDERS: "Orders", Shelf.ERRORS: "Errors", Shelf.COMMITS: "Group commits", Shelf.ALL: "All traces"}
+_SHELF_NAMES = {
+    Shelf.TRACES: "Traces",
+    Shelf.ORDERS: "Orders",
+    Shelf.ERRORS: "Errors",
+    Shelf.COMMITS: "Group commits",
+    Shelf.ALL: "All",
+}
 _EMPTY = {
+    Shelf.TRACES: "No trace has arrived yet.",
     Shelf.ORDERS: "No order has been traced yet.",
     Shelf.ERRORS: "Nothing has failed.",
     Shelf.COMMITS: "No group commit has been traced yet.",
@@ -24,7 +31,10 @@ class Listing:
     """What the list shows: a shelf from its newest trace or from further down, or the traces of one search."""
 
     traces: Sequence[TraceSummary]
-    shelf: Shelf = Shelf.ORDERS
+    shelf: Shelf = Shelf.TRACES
+    wanted: Wanted = field(default_factory=Wanted)
+    evicted: int = 0
+    """Traces that made room for these."""
     is_first_page: bool = True
     has_older: bool = False
     search: str | None = None
@@ -33,30 +43,41 @@ class Listing:
 def render_list(listing: Listing, counts: dict[Shelf, int], palette: Palette) -> Markup:
     """The shelves and the table."""
     return fragment(
-        _found(listing) if listing.search is not None else _tabs(listing.shelf, counts),
+        _found(listing) if listing.search is not None else _tabs(listing, counts),
         _table(listing.traces, palette) if listing.traces else None,
         None if listing.traces or listing.search is not None else _nothing(listing),
         _paging(listing),
+        _made_room(listing),
     )
 
 
-def _tabs(current: Shelf, counts: dict[Shelf, int]) -> Markup:
+def _tabs(listing: Listing, counts: dict[Shelf, int]) -> Markup:
     tabs = [
         element(
             "a",
             name,
             " ",
             element("span", f"{counts[shelf]:,}", class_="count"),
-            href="/" if shelf is Shelf.ORDERS else f"/?show={shelf}",
-            aria_current="page" if shelf is current else None,
+            href=listing.wanted.address(**_shown(shelf)),
+            aria_current="page" if shelf is listing.shelf else None,
         )
         for shelf, name in _SHELF_NAMES.items()
     ]
     return element("nav", *tabs, class_="tabs", aria_label="Kinds of traces")
 
 
+def _shown(shelf: Shelf) -> dict[str, str]:
+    return {} if shelf is Shelf.TRACES else {"show": str(shelf)}
+
+
+def _made_room(listing: Listing) -> Markup | None:
+    if not listing.evicted:
+        return None
+    return element("p", f"{counted(listing.evicted, 'older trace')} made room: memory here is bounded.", class_="quiet")
+
+
 def _found(listing: Listing) -> Markup:
-    everything = element("a", "Back to all orders", href="/")
+    everything = element("a", "Back to all traces", href="/")
     if not listing.traces:
         title = element("h2", f"Nothing found for “{listing.search}”")
         hint = element("p", "Search for a whole order id, or for a trace id or its first digits. ", everything)
@@ -67,6 +88,8 @@ def _found(listing: Listing) -> Markup:
 
 def _nothing(listing: Listing) -> Markup:
     words = _EMPTY[listing.shelf] if listing.is_first_page else "There is nothing older."
+    if listing.wanted:
+        words = "Nothing here is like that."
     return element("p", words, class_="empty")
 
 
@@ -114,12 +137,12 @@ def _row(trace: TraceSummary, longest_ms: float, palette: Palette) -> Markup:
 def _paging(listing: Listing) -> Markup | None:
     if listing.search is not None or (listing.is_first_page and not listing.has_older):
         return None
-    shelf = {} if listing.shelf is Shelf.ORDERS else {"show": str(listing.shelf)}
+    shelf = _shown(listing.shelf)
     newest = older = None
     if not listing.is_first_page:
-        newest = element("a", "↑ newest", href="/" + (f"?{urlencode(shelf)}" if shelf else ""))
+        newest = element("a", "↑ newest", href=listing.wanted.address(**shelf))
     if listing.has_older:
         last = listing.traces[-1]
-        query = urlencode({**shelf, "before": f"{last.start_ns}-{last.trace_id}"})
-        older = element("a", "older →", href=f"/?{query}", rel="next")
+        before = f"{last.start_ns}-{last.trace_id}"
+        older = element("a", "older →", href=listing.wanted.address(**shelf, before=before), rel="next")
     return element("nav", newest, older, class_="paging", aria_label="More traces")

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1 import logs_pb2 as otlp
@@ -45,8 +46,8 @@ class LogStore:
     def __len__(self) -> int:
         return len(self._records)
 
-    def add(self, request: ExportLogsServiceRequest) -> None:
-        """Stores the records of one export and lets the oldest go."""
+    def add(self, request: ExportLogsServiceRequest) -> int:
+        """Stores the records of one export and lets the oldest go; rejects none."""
         for of_resource in request.resource_logs:
             for of_scope in of_resource.scope_logs:
                 origin = self._origins.of(of_resource.resource, of_scope.scope)
@@ -54,6 +55,7 @@ class LogStore:
                     self._append((origin, record.trace_id, record.SerializeToString()))
         while len(self._records) > self._max_records or self.byte_count > self._max_bytes:
             self._drop_oldest()
+        return 0
 
     def count(self, trace_id: str) -> int:
         """How many records of a trace are here."""
@@ -62,6 +64,11 @@ class LogStore:
     def of_trace(self, trace_id: str) -> list[LogEntry]:
         """The records logged inside a trace, by time."""
         return sorted((_decode(record) for record in self._of(trace_id)), key=lambda entry: entry.time_ns)
+
+    def loose(self, limit: int) -> list[LogEntry]:
+        """The newest records that were logged outside of any trace, the very newest first."""
+        outside = (record for record in reversed(self._records) if not record[1])
+        return [_decode(record) for record in islice(outside, limit)]
 
     def _of(self, trace_id: str) -> Collection[_Stored]:
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from shared.tools.receiver.map_table import render_table
 from shared.tools.receiver.markup import Markup, element, fragment
 from shared.tools.receiver.palette import Palette
-from shared.tools.receiver.service_map import ServiceMap, Times
+from shared.tools.receiver.service_map import DATABASE, HTTP, ServiceMap, Times
 from shared.tools.receiver.wording import counted, duration
 
 _WIDTH, _BOX_WIDTH, _QUEUE_WIDTH = 1120, 210, 300
@@ -35,12 +35,16 @@ class _Box:
 def render_map(service_map: ServiceMap, palette: Palette) -> Markup:
     """The picture, then the table."""
     if not service_map.destinations:
-        return element("p", "No message has been traced yet: place an order, and the map draws itself.", class_="empty")
+        return element(
+            "p",
+            "Nothing between services has been traced yet: place an order, and the map draws itself.",
+            class_="empty",
+        )
     return fragment(
         element("div", _picture(service_map, palette), class_="scroll map"),
         element(
             "p",
-            f"Drawn from the newest {counted(service_map.traces, 'trace')} of orders. Times are median and 95th percentile.",
+            f"Drawn from the newest {counted(service_map.traces, 'trace')}. Times are median and 95th percentile.",
             class_="quiet",
         ),
         render_table(service_map),
@@ -63,7 +67,7 @@ def _picture(service_map: ServiceMap, palette: Palette) -> Markup:
     shapes += [_queue(queue, y, service_map.waits.get(queue)) for queue, y in queue_y.items()]
     return element(
         "svg",
-        element("title", "Services and the queues between them"),
+        element("title", "Services, and the queues, calls and databases between them"),
         element("defs", _arrow_head()),
         *edges,
         *shapes,
@@ -142,7 +146,8 @@ def _lines(
 def _queue(name: str, y: float, wait: Times | None) -> Markup:
     x, right, middle = _QUEUE_X, _QUEUE_X + _QUEUE_WIDTH, _QUEUE_X + _QUEUE_WIDTH / 2
     bottom, half = y + _QUEUE_HEIGHT, _QUEUE_HEIGHT / 2
-    waited = "nothing taken yet"
+    is_queue = not name.startswith((HTTP, DATABASE))
+    waited = "nothing taken yet" if is_queue else ""
     if wait is not None:
         waited = f"in queue {duration(wait.at(0.5))} · p95 {duration(wait.at(0.95))}"
     body = (
@@ -150,11 +155,13 @@ def _queue(name: str, y: float, wait: Times | None) -> Markup:
         f"H{x + _END} A{_END} {half} 0 0 1 {x + _END} {y} Z"
     )
     lid = f"M{right - _END} {y} A{_END} {half} 0 0 0 {right - _END} {bottom}"
+    shape = fragment(element("path", d=body), element("path", d=lid, class_="lid"))
+    if not is_queue:
+        shape = element("path", d=f"M{x} {y} H{right} V{bottom} H{x} Z")
     return element(
         "g",
         element("title", name),
-        element("path", d=body),
-        element("path", d=lid, class_="lid"),
+        shape,
         element("text", _short(name, 28), x=middle - _END / 2, y=y + 29, class_="name"),
         element("text", waited, x=middle - _END / 2, y=y + 49),
         class_="queue",

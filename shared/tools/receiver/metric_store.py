@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -35,15 +36,19 @@ class MetricStore:
         self._max_series = max_series
         self._series: OrderedDict[str, MetricPoint] = OrderedDict()
         self._origins = Origins()
+        self.on_export: Callable[[ExportMetricsServiceRequest], None] = lambda _: None
+        """Who else wants to hear of each export."""
 
-    def add(self, request: ExportMetricsServiceRequest) -> None:
-        """Keeps the last point of every series of one export."""
+    def add(self, request: ExportMetricsServiceRequest) -> int:
+        """Keeps the last point of every series of one export; rejects none."""
+        self.on_export(request)
         for of_resource in request.resource_metrics:
             for of_scope in of_resource.scope_metrics:
                 service = self._origins.of(of_resource.resource, of_scope.scope).service
                 for metric in of_scope.metrics:
                     for point in _points(metric, service):
                         self._keep(point)
+        return 0
 
     def latest(self) -> list[MetricPoint]:
         """Every series' last point, by service and name."""

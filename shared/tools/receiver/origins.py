@@ -1,5 +1,7 @@
 """Resources and scopes, decoded once: every export of a service repeats the same few."""
 
+from collections.abc import Iterable
+
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
@@ -13,6 +15,10 @@ class Origins:
 
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, str], Origin] = {}
+
+    def known(self) -> Iterable[Origin]:
+        """Those in the cache."""
+        return self._known.values()
 
     def of(self, resource: Resource, scope: InstrumentationScope) -> Origin:
         """The origin, the same object for the same resource and scope name."""

@@ -4,8 +4,6 @@ They are whole without script; a script fetches them again when they change. On 
 """
 
 import re
-from pathlib import Path
-from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,17 +11,25 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from shared.tools.receiver.document import Live, document
+from shared.tools.receiver.document import STATIC, Live, document
+from shared.tools.receiver.find_form import open_file, render_find
+from shared.tools.receiver.finding import Wanted, find
+from shared.tools.receiver.letter_page import LetterPage
 from shared.tools.receiver.list_view import PAGE_SIZE, Listing, render_list
 from shared.tools.receiver.live import LiveStreams
 from shared.tools.receiver.log_store import LogStore
+from shared.tools.receiver.log_view import MOST_LOGS, render_loose_logs
 from shared.tools.receiver.map_view import render_map
-from shared.tools.receiver.markup import Markup, element, fragment
-from shared.tools.receiver.order_form import Entry, Placed, place, read_form, render_form, require_same_origin
+from shared.tools.receiver.markup import element, fragment
+from shared.tools.receiver.order_form import Entry, render_form
+from shared.tools.receiver.order_page import placing_route
 from shared.tools.receiver.palette import Palette
+from shared.tools.receiver.queue_history import QueueHistory
+from shared.tools.receiver.queue_page import QueuePage
 from shared.tools.receiver.receiver_settings import ReceiverSettings
 from shared.tools.receiver.record import Shelf, TraceSummary
 from shared.tools.receiver.service_map import ServiceMapper
+from shared.tools.receiver.share import Share
 from shared.tools.receiver.trace_store import TraceStore
 from shared.tools.receiver.trace_view import render_trace, render_waiting
 
@@ -32,7 +38,9 @@ _SHORTENED_TRACE_ID = re.compile("[0-9a-f]{6,32}")
 _PLACE = re.compile("([0-9]{1,20})-([0-9a-f]{32})")
 
 
-def routes(traces: TraceStore, logs: LogStore, streams: LiveStreams, settings: ReceiverSettings) -> list[Route | Mount]:
+def routes(
+    traces: TraceStore, logs: LogStore, queues: QueueHistory, streams: LiveStreams, settings: ReceiverSettings
+) -> list[Route | Mount]:
     """The paths of the pages, and OpenObserve's deep link to a trace, which leads to ours."""
     pages = _Pages(traces, logs, streams, settings)
     routes: list[Route | Mount] = [
@@ -42,18 +50,23 @@ def routes(traces: TraceStore, logs: LogStore, streams: LiveStreams, settings: R
         Route("/live", pages.live),
         Route("/traces/{trace_id}", pages.trace),
         Route("/traces/{trace_id}/live", pages.trace_live),
+        *QueuePage(queues, streams, has_letters=settings.amqp_url is not None).routes(),
+        Route("/logs", pages.loose_logs),
         Route("/web/traces/trace-details", pages.deep_link),
-        Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+        *Share(traces, pages.palette, settings.max_body).routes(),
+        Mount("/static", StaticFiles(directory=STATIC)),
     ]
+    if settings.amqp_url is not None:
+        routes += LetterPage(settings.amqp_url).routes()
     if settings.order_api_url is not None:
-        routes.append(Route("/orders", pages.place_order, methods=["POST"]))
+        routes.append(placing_route(settings))
     return routes
 
 
 class _Pages:
     def __init__(self, traces: TraceStore, logs: LogStore, streams: LiveStreams, settings: ReceiverSettings) -> None:
         self._traces, self._logs, self._streams, self._settings = traces, logs, streams, settings
-        self._palette = Palette()
+        self.palette = Palette()
         self._mapper = ServiceMapper(traces)
 
     async def index(self, request: Request) -> Response:
@@ -61,10 +74,14 @@ class _Pages:
         order_id = request.query_params.get("order_id")
         if order_id is not None:
             return self._list(Listing(self._traces.latest(PAGE_SIZE, order_id=order_id), search=order_id), self._live())
-        shelf = _shelf(request.query_params.get("show", Shelf.ORDERS))
-        before = _place(request.query_params.get("before"))
-        found = self._traces.latest(PAGE_SIZE + 1, shelf=shelf, before=before)
-        listing = Listing(found[:PAGE_SIZE], shelf, before is None, has_older=len(found) > PAGE_SIZE)
+        shelf = _shelf(request.query_params.get("show", Shelf.TRACES))
+        before, wanted = _place(request.query_params.get("before")), Wanted.read(request.query_params)
+        if wanted:
+            found = find(self._traces, wanted, PAGE_SIZE + 1, shelf, before)
+        else:
+            found = self._traces.latest(PAGE_SIZE + 1, shelf=shelf, before=before)
+        has_older = len(found) > PAGE_SIZE
+        listing = Listing(found[:PAGE_SIZE], shelf, wanted, self._traces.evicted_traces, before is None, has_older)
         # Further down nothing moves under the reader's eyes.
         return self._list(listing, self._live() if before is None else None)
 
@@ -97,16 +114,21 @@ class _Pages:
             summary,
             self._traces,
             self._logs.of_trace(trace_id),
-            self._palette,
+            self.palette,
             int(first) if re.fullmatch("[0-9]{1,6}", first) else 0,
+            request.query_params.get("span"),
         )
         title = f"{summary.root} {summary.order_id or trace_id[:8]}"
         return document(title, content, search=summary.order_id or "", live=live)
 
     async def service_map(self, _: Request) -> Response:
         """Services and the queues between them."""
-        content = fragment(element("h1", "Service map"), render_map(self._mapper.draw(), self._palette))
+        content = fragment(element("h1", "Service map"), render_map(self._mapper.draw(), self.palette))
         return document("Service map", content, here="/map", live=self._live())
+
+    async def loose_logs(self, _: Request) -> Response:
+        """What was logged outside of any trace."""
+        return document("Logs", render_loose_logs(self._logs.loose(MOST_LOGS)), here="/logs")
 
     async def live(self, request: Request) -> Response:
         """Tells the list and the map that something has arrived."""
@@ -116,17 +138,6 @@ class _Pages:
         """Tells the page of a trace that it has grown."""
         trace_id = request.path_params["trace_id"].lower()
         return self._streams.open(lambda: self._trace_version(trace_id), request.query_params.get("seen", ""))
-
-    async def place_order(self, request: Request) -> Response:
-        """Passes an order on to the order API and opens its trace."""
-        require_same_origin(request)
-        entry = await read_form(request)
-        placed = await place(entry, self._settings)
-        if placed.problem is None and placed.trace_id and _TRACE_ID.fullmatch(placed.trace_id):
-            return RedirectResponse(f"/traces/{placed.trace_id}?{urlencode({'placed': placed.order_id})}", 303)
-        return document(
-            "Order not placed" if placed.problem else "Order placed", _answer(placed, entry), status=_status(placed)
-        )
 
     async def deep_link(self, request: Request) -> Response:
         """OpenObserve's address of a trace."""
@@ -145,9 +156,14 @@ class _Pages:
         counts = {shelf: self._traces.count(shelf) for shelf in Shelf}
         form = render_form(Entry()) if self._settings.order_api_url is not None and listing.search is None else None
         # The form stays outside of what is swapped: nobody's typing is lost.
-        content = element("div", render_list(listing, counts, self._palette), id="live")
-        heading = element("div", element("h1", "Traces"), form, class_="opening")
-        return document("Traces", heading, content, here="/", search=listing.search or "", live=live, status=status)
+        content = element("div", render_list(listing, counts, self.palette), id="live")
+        heading = element("div", element("h1", "Traces"), form, open_file(), class_="opening")
+        narrow = None
+        if listing.search is None:
+            narrow = render_find(listing.wanted, listing.shelf, self._traces.services())
+        return document(
+            "Traces", heading, narrow, content, here="/", search=listing.search or "", live=live, status=status
+        )
 
     def _version(self) -> str:
         return str(self._traces.revision)
@@ -160,26 +176,6 @@ class _Pages:
 
     def _live_trace(self, trace_id: str) -> Live:
         return Live(f"/traces/{trace_id}/live", self._trace_version(trace_id))
-
-
-def _answer(placed: Placed, entry: Entry) -> Markup:
-    trace = None
-    if placed.trace_id and _TRACE_ID.fullmatch(placed.trace_id):
-        trace = element("p", element("a", "The trace of this attempt", href=f"/traces/{placed.trace_id}"))
-    if placed.problem is None:
-        told = element("p", f"Order {placed.order_id} is placed, but the order API traces nothing.", role="status")
-    else:
-        told = element("p", placed.problem, role="alert", class_="problem")
-    return fragment(
-        element("h1", "Order not placed" if placed.problem else "Order placed"), told, trace, render_form(entry)
-    )
-
-
-def _status(placed: Placed) -> int:
-    """The order API's refusal, or that something is wrong with it."""
-    if placed.problem is None:
-        return 200
-    return placed.status if 400 <= placed.status < 600 else 502
 
 
 def _shelf(text: str) -> Shelf:

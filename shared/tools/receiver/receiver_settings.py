@@ -22,6 +22,8 @@ class ReceiverSettings:
     order_api_url: str | None = None
     """Where the page's form places orders; without it there is no form."""
     order_api_key: str | None = field(default=None, repr=False)
+    amqp_url: str | None = field(default=None, repr=False)
+    """The broker whose dead letters are shown; without it there is no such page."""
     order_seconds: float = 20.0
     """How long the form waits for the order API."""
 

@@ -18,6 +18,8 @@ _HTTP_STATUS = "http.response.status_code"
 class Shelf(StrEnum):
     """A part of the list of traces that can be looked at by itself."""
 
+    TRACES = "traces"
+    """Whatever somebody asked for: all but the group commits."""
     ORDERS = "orders"
     ERRORS = "errors"
     COMMITS = "commits"
@@ -94,7 +96,7 @@ class TraceRecord:
             self._is_order = True
         elif kind == otlp.Span.SPAN_KIND_SERVER:
             self._is_order |= name.startswith("POST /orders")
-        elif kind == otlp.Span.SPAN_KIND_INTERNAL and not span.parent_span_id:
+        elif kind in (otlp.Span.SPAN_KIND_INTERNAL, otlp.Span.SPAN_KIND_CLIENT) and not span.parent_span_id:
             self._is_commit |= name.startswith("commit ")
         # The root has no parent; a trace that goes on from a caller's has none, and is named by its first span.
         rank = (bool(span.parent_span_id), start_ns)
@@ -102,7 +104,8 @@ class TraceRecord:
             self._root_rank, self._root = rank, name
         self._services[origin.service] = min(start_ns, self._services.get(origin.service, start_ns))
         # Searching the bytes is far cheaper than walking the attributes of a span that has none of ours.
-        return self._order(span, end_ns) if _ORDER_PREFIX in encoded else []
+        looks = _ORDER_PREFIX in encoded or kind == otlp.Span.SPAN_KIND_SERVER
+        return self._order(span, end_ns) if looks else []
 
     @property
     def shelves(self) -> frozenset[Shelf]:
@@ -143,8 +146,8 @@ class TraceRecord:
 
 
 def _shelves(is_order: bool, is_commit: bool, has_failed: bool) -> frozenset[Shelf]:
-    own = Shelf.ORDERS if is_order else Shelf.COMMITS if is_commit else Shelf.ALL
-    return frozenset({Shelf.ALL, own, *([Shelf.ERRORS] if has_failed else [])})
+    own = {Shelf.COMMITS} if is_commit and not is_order else {Shelf.TRACES, *([Shelf.ORDERS] if is_order else [])}
+    return frozenset({Shelf.ALL, *own, *([Shelf.ERRORS] if has_failed else [])})
 
 
 _SHELVES = {

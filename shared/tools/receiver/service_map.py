@@ -8,20 +8,29 @@ from typing import NamedTuple
 from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
 from shared.telemetry import semconv
-from shared.tools.receiver.queue_wait import Run, queue_wait, reported_wait_ms
 from shared.tools.receiver.record import Shelf
 from shared.tools.receiver.trace_store import TraceStore
 from shared.tools.traces.otlp import Origin, decode_value
+from shared.tools.traces.queue_wait import Run, queue_wait, reported_wait_ms
 
 TRACES = 500
 """How many of the newest traces the map is drawn from."""
 _SPANS_A_TRACE = 200
 _DESTINATIONS = 40
+HTTP, DATABASE = "HTTP ", "database "
+"""How the names of destinations begin that are no queues."""
+_DATABASE_NAMES = ("db.namespace", "db.system.name", "db.system")
 _WANTED = frozenset(
-    {semconv.MESSAGING_DESTINATION_NAME, semconv.MESSAGING_DESTINATION_TEMPLATE, semconv.DELIVERY_QUEUE_WAIT_MS}
+    {
+        semconv.MESSAGING_DESTINATION_NAME,
+        semconv.MESSAGING_DESTINATION_TEMPLATE,
+        semconv.DELIVERY_QUEUE_WAIT_MS,
+        *_DATABASE_NAMES,
+    }
 )
-_SERVER, _PRODUCER, _CONSUMER = (
+_SERVER, _CLIENT, _PRODUCER, _CONSUMER = (
     otlp.Span.SPAN_KIND_SERVER,
+    otlp.Span.SPAN_KIND_CLIENT,
     otlp.Span.SPAN_KIND_PRODUCER,
     otlp.Span.SPAN_KIND_CONSUMER,
 )
@@ -82,7 +91,7 @@ class ServiceMap:
         if hop.kind == _SERVER:
             times = self.requests.setdefault(hop.service, Times())
         else:
-            edges = self.sends if hop.kind == _PRODUCER else self.processes
+            edges = self.processes if hop.kind == _CONSUMER else self.sends
             key = (hop.service, hop.destination)
             if key not in edges and len(edges) >= _DESTINATIONS:
                 return
@@ -101,10 +110,10 @@ class ServiceMapper:
         self._read: dict[tuple[bytes, int], list[Hop]] = {}
 
     def draw(self) -> ServiceMap:
-        """The map of the newest traces of orders."""
+        """The map of the newest traces."""
         service_map = ServiceMap()
         read = {}
-        for trace_id, record in reversed(self._traces.newest_records(Shelf.ORDERS, TRACES)):
+        for trace_id, record in reversed(self._traces.newest_records(Shelf.TRACES, TRACES)):
             key = (trace_id, len(record.spans))
             hops = read[key] = self._read.get(key) or _hops(record.spans)
             service_map.traces += 1
@@ -120,7 +129,28 @@ def _hops(stored: Mapping[bytes, tuple[Origin, bytes]]) -> list[Hop]:
     for span_id, (origin, encoded) in list(stored.items())[:_SPANS_A_TRACE]:
         spans[span_id] = origin, otlp.Span.FromString(encoded)
     by_start = sorted(spans.values(), key=lambda item: item[1].start_time_unix_nano)
-    return [_hop(origin, span, spans) for origin, span in by_start if span.kind in (_SERVER, _PRODUCER, _CONSUMER)]
+    hops = [_hop(origin, span, spans) for origin, span in by_start if span.kind in (_SERVER, _PRODUCER, _CONSUMER)]
+    hops += [call for origin, span in by_start if span.kind == _CLIENT for call in _call(origin, span, spans)]
+    return hops
+
+
+def _call(origin: Origin, span: otlp.Span, spans: Mapping[bytes, tuple[Origin, otlp.Span]]) -> list[Hop]:
+    """A call of a database, or over HTTP of a service whose span is here too: what is asked, and who answers."""
+    attributes = {pair.key: decode_value(pair.value) for pair in span.attributes if pair.key in _WANTED}
+    took = max(0, span.end_time_unix_nano - span.start_time_unix_nano)
+    failed = span.status.code == otlp.Status.STATUS_CODE_ERROR
+    database = next((attributes[name] for name in _DATABASE_NAMES if name in attributes), None)
+    if database is not None:
+        return [Hop(origin.service, _CLIENT, f"{DATABASE}{database}", took, None, failed)]
+    for answering, below in spans.values():
+        if below.kind == _SERVER and below.parent_span_id == span.span_id and answering.service != origin.service:
+            name = f"{HTTP}{answering.service}"
+            served = max(0, below.end_time_unix_nano - below.start_time_unix_nano)
+            return [
+                Hop(origin.service, _CLIENT, name, took, None, failed),
+                Hop(answering.service, _CONSUMER, name, served, None, failed),
+            ]
+    return []
 
 
 def _hop(origin: Origin, span: otlp.Span, spans: Mapping[bytes, tuple[Origin, otlp.Span]]) -> Hop:

@@ -1,7 +1,10 @@
 """What a span recorded, in full: opened below its row of the waterfall."""
 
+from collections.abc import Sequence
+
+from shared.tools.receiver.log_store import LogEntry
 from shared.tools.receiver.markup import Markup, element, fragment, joined
-from shared.tools.receiver.wording import clock, duration, labelled, offset
+from shared.tools.receiver.wording import clock, copy_button, duration, labelled, offset
 from shared.tools.traces.model import Attributes, Event, Span
 
 _OWN = ("order.", "inventory.", "delivery.")
@@ -9,20 +12,23 @@ _MOST_EVENTS = 100
 _STACK_TRACE = "exception.stacktrace"
 
 
-def render_details(span: Span, trace_start_ns: int) -> Markup:
-    """Attributes, events, resource and identity of a span."""
+def render_details(span: Span, trace_start_ns: int, logs: Sequence[LogEntry] = ()) -> Markup:
+    """Attributes, events, logs, resource and identity of a span."""
     sections = [_section("Attributes", _attributes(span.attributes))]
     if span.events:
         shown = [_event(event, trace_start_ns) for event in span.events[:_MOST_EVENTS]]
         if len(span.events) > _MOST_EVENTS:
             shown.append(element("p", f"and {len(span.events) - _MOST_EVENTS:,} more"))
         sections.insert(0, _section("Events", joined(shown)))
+    if logs:
+        lines = (labelled(entry.severity, entry.body) for entry in logs[:_MOST_EVENTS])
+        sections.append(_section("Logs", element("dl", *lines)))
     identity = element(
         "dl",
         labelled("started", fragment(clock(span.start_ns), f"  {offset(span.start_ns - trace_start_ns)}")),
         labelled("duration", duration(span.duration_ns)),
         labelled("status", f"{span.status} {span.status_message}".strip()),
-        labelled("span id", element("code", span.span_id)),
+        labelled("span id", fragment(element("code", span.span_id), copy_button(span.span_id, "the span id"))),
         labelled("parent", element("code", span.parent_span_id or "none")),
         labelled("scope", span.scope or "none"),
     )

@@ -23,7 +23,7 @@ _SPAN_OVERHEAD, _LINK_OVERHEAD = 500, 300
 
 
 class TraceStore:
-    """The newest traces, up to `max_spans` and `max_bytes`; the oldest arrivals go first, each trace as a whole.
+    """The newest traces, up to `max_spans` and `max_bytes`; the one that has grown last goes last, each trace as a whole.
 
     A trace may hold `max_trace_spans`: more are rejected, or one trace could push out all others.
     """
@@ -58,6 +58,8 @@ class TraceStore:
                     else:
                         rejected += 1
         for trace_id in touched:
+            # What still grows goes last.
+            self._traces.move_to_end(trace_id)
             self._shelves.file(trace_id, self._traces[trace_id])
         self._evict()
         self.revision += 1
@@ -103,6 +105,10 @@ class TraceStore:
             for trace_id in timeline.newest(limit, before=place, since_ns=since_ns)
         ]
 
+    def services(self) -> list[str]:
+        """Every service that has sent a span of late, by name."""
+        return sorted({origin.service for origin in self._origins.known()})
+
     def count(self, shelf: Shelf) -> int:
         """How many traces a shelf holds."""
         return len(self._shelves[shelf])
@@ -117,9 +123,12 @@ class TraceStore:
         found = (trace_id for trace_id in self._traces if trace_id.hex().startswith(prefix))
         return [self._traces[trace_id].summary(trace_id) for trace_id in islice(found, limit)]
 
-    def newest_records(self, shelf: Shelf, limit: int) -> list[tuple[bytes, TraceRecord]]:
-        """The newest traces of a shelf as they are stored."""
-        return [(trace_id, self._traces[trace_id]) for trace_id in self._shelves[shelf].newest(limit)]
+    def newest_records(
+        self, shelf: Shelf, limit: int, before: tuple[int, str] | None = None
+    ) -> list[tuple[bytes, TraceRecord]]:
+        """The newest traces of a shelf as they are stored, after `before` as in `latest`."""
+        place = None if before is None else (before[0], _id_bytes(before[1]))
+        return [(trace_id, self._traces[trace_id]) for trace_id in self._shelves[shelf].newest(limit, before=place)]
 
     def version(self, trace_id: str) -> str:
         """A text that changes when spans of a trace arrive, or links into it."""

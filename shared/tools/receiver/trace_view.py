@@ -3,44 +3,93 @@
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
+from shared.tools.receiver.critical_view import render_critical
 from shared.tools.receiver.links import SpanLinks
 from shared.tools.receiver.log_store import LogEntry
-from shared.tools.receiver.markup import Markup, element, fragment, joined
+from shared.tools.receiver.log_view import render_trace_logs
+from shared.tools.receiver.markup import Markup, element, fragment
 from shared.tools.receiver.palette import Palette
-from shared.tools.receiver.queue_wait import queue_waits, unanswered
 from shared.tools.receiver.record import TraceSummary
 from shared.tools.receiver.time_axis import TimeAxis
 from shared.tools.receiver.trace_store import TraceStore
 from shared.tools.receiver.waterfall_view import Waterfall, hatch, legend
-from shared.tools.receiver.wording import clock, counted, duration, fact, labelled, offset, outcome
-from shared.tools.traces.model import Node, services, tree
+from shared.tools.receiver.wording import clock, copy_button, duration, fact, outcome
+from shared.tools.traces.critical_path import critical_path
+from shared.tools.traces.model import Node, Span, services, tree
+from shared.tools.traces.queue_wait import queue_waits, unanswered
+from shared.tools.traces.sequence import Arrow, sequence_svg, steps_of
 
 SPANS_A_PAGE = 200
 MOST_LINKED = 50
-_MOST_LOGS = 500
 
 
 def render_trace(
-    summary: TraceSummary, traces: TraceStore, logs: Sequence[LogEntry], palette: Palette, first: int = 0
+    summary: TraceSummary,
+    traces: TraceStore,
+    logs: Sequence[LogEntry],
+    palette: Palette,
+    first: int = 0,
+    around: str | None = None,
 ) -> Markup:
-    """One trace, from its span number `first` on."""
+    """One trace, from its span number `first` on, or from the page on that the span with the id `around` is on."""
     trace_id = summary.trace_id
     spans = traces.trace(trace_id)
     linked = traces.linked_into(trace_id, limit=MOST_LINKED)
-    axis = TimeAxis.of(spans)
-    waterfall = Waterfall(
-        axis, palette, SpanLinks.of(traces, trace_id, spans, linked), queue_waits(spans), unanswered(spans)
-    )
     nodes = tree(spans)
-    first = max(0, min(first, len(nodes) - 1))
+    first = _first(nodes, first, around)
+    page = nodes[first : first + SPANS_A_PAGE]
+    waterfall = waterfall_of(traces, palette, spans, linked, frozenset(node.span.span_id for node in page), logs)
+    steps = steps_of(spans, linked)
     return fragment(
         hatch(),
         _headline(summary, legend(services([*spans, *linked]), palette)),
-        waterfall.render(nodes[first : first + SPANS_A_PAGE], "Spans"),
+        render_critical(critical_path(spans, linked), palette),
+        waterfall.render(page, "Spans"),
         _paging(trace_id, first, len(nodes)),
         _linked(waterfall, linked_nodes=[Node(span, 0, last_child=True, orphan=False) for span in linked]),
-        _logs(logs, axis.start_ns),
+        _sequence(steps),
+        render_trace_logs(logs, waterfall.axis.start_ns, waterfall.links.address),
     )
+
+
+def waterfall_of(
+    traces: TraceStore,
+    palette: Palette,
+    spans: Sequence[Span],
+    linked: Sequence[Span],
+    on_page: frozenset[str],
+    logs: Sequence[LogEntry] = (),
+) -> Waterfall:
+    """The waterfall of a trace, of which a page shows the spans with the ids `on_page`."""
+    written: dict[str, list[LogEntry]] = {}
+    for entry in logs:
+        written.setdefault(entry.span_id, []).append(entry)
+    return Waterfall(
+        TimeAxis.of(spans),
+        palette,
+        SpanLinks.of(traces, spans[0].trace_id, spans, linked, on_page, SPANS_A_PAGE),
+        queue_waits(spans),
+        unanswered(spans),
+        written,
+        {span.span_id: span.name for span in spans},
+        frozenset(span.parent_span_id for span in spans if span.parent_span_id),
+    )
+
+
+def _first(nodes: Sequence[Node], first: int, around: str | None) -> int:
+    """The number of the first span of the page that is asked for."""
+    if around is not None:
+        place = next((number for number, node in enumerate(nodes) if node.span.span_id == around), 0)
+        return place - place % SPANS_A_PAGE
+    return max(0, min(first, len(nodes) - 1))
+
+
+def _sequence(steps: Sequence[Arrow]) -> Markup | None:
+    if len(steps) < 2:
+        return None
+    # What is in it is escaped where it is drawn.
+    drawn = element("div", Markup(sequence_svg(steps)), class_="scroll", tabindex="0")
+    return element("details", element("summary", "Sequence diagram"), drawn, class_="conversation", id="sequence")
 
 
 def render_waiting(trace_id: str, placed: str | None) -> Markup:
@@ -72,8 +121,17 @@ def _headline(summary: TraceSummary, services_shown: Markup) -> Markup:
             fact("Errors", errors),
             fact("Started", clock(summary.start_ns)),
             fact("Services", services_shown),
-            fact("Trace id", element("code", summary.trace_id)),
+            fact(
+                "Trace id", fragment(element("code", summary.trace_id), copy_button(summary.trace_id, "the trace id"))
+            ),
             class_="headline",
+        ),
+        element(
+            "nav",
+            element("a", "Export as OTLP JSON", href=f"/traces/{summary.trace_id}/export", download=True),
+            element("a", "Compare with another trace", href=f"/compare?a={summary.trace_id}"),
+            aria_label="With this trace",
+            class_="actions",
         ),
     )
 
@@ -103,42 +161,4 @@ def _linked(waterfall: Waterfall, linked_nodes: Sequence[Node]) -> Markup | None
             class_="quiet",
         ),
         waterfall.render(linked_nodes, "Spans of other traces"),
-    )
-
-
-def _logs(logs: Sequence[LogEntry], start_ns: int) -> Markup:
-    if not logs:
-        body = element("p", "Nothing was logged in this trace.", class_="quiet")
-    else:
-        rows = [_log(entry, start_ns) for entry in logs[:_MOST_LOGS]]
-        heads = [element("th", head, scope="col") for head in ("Time", "Severity", "Service", "Message")]
-        table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows), class_="logs")
-        more = f"and {counted(len(logs) - _MOST_LOGS, 'record')} more" if len(logs) > _MOST_LOGS else None
-        body = fragment(element("div", table, class_="scroll"), element("p", more) if more else None)
-    return element("section", element("h2", "Logs"), body, id="logs")
-
-
-def _log(entry: LogEntry, start_ns: int) -> Markup:
-    attributes = joined((labelled(key, str(value)) for key, value in sorted(entry.attributes.items())))
-    more = element("details", element("summary", "attributes"), element("dl", attributes)) if entry.attributes else None
-    span = None
-    if entry.span_id:
-        span = element("a", "its span", href=f"#s-{entry.trace_id}-{entry.span_id}", class_="to-span")
-    return element(
-        "tr",
-        element("td", offset(entry.time_ns - start_ns), class_="number"),
-        element("td", element("span", entry.severity, class_=f"severity {_severity(entry.severity)}")),
-        element("td", entry.service),
-        element("td", element("span", entry.body, class_="message"), " ", span, more),
-    )
-
-
-def _severity(text: str) -> str:
-    upper = text.upper()
-    return (
-        "bad"
-        if upper.startswith(("ERROR", "FATAL", "CRITICAL"))
-        else "doubtful"
-        if upper.startswith("WARN")
-        else "fine"
     )

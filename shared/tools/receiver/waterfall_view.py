@@ -4,16 +4,17 @@ The bars are SVG whose geometry is in its attributes: the pages allow no inline 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.tools.receiver.links import SpanLinks
+from shared.tools.receiver.log_store import LogEntry
 from shared.tools.receiver.markup import Markup, element, fragment, joined
 from shared.tools.receiver.palette import Palette
-from shared.tools.receiver.queue_wait import Run
 from shared.tools.receiver.span_details import render_details
 from shared.tools.receiver.time_axis import TimeAxis
 from shared.tools.receiver.wording import duration, service
 from shared.tools.traces.model import Node, Span
+from shared.tools.traces.queue_wait import Run
 
 _DEEPEST = 12
 """Levels that are indented: deeper ones stay in this column."""
@@ -30,10 +31,16 @@ class Waterfall:
     links: SpanLinks
     waits: Mapping[str, Run]
     unanswered: set[str]
+    logs: Mapping[str, Sequence[LogEntry]] = field(default_factory=dict)
+    """By the id of the span that they were written in."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Of the spans of the trace, by id."""
+    parents: frozenset[str] = frozenset()
+    """Ids of the spans that have children."""
 
     def render(self, nodes: Iterable[Node], label: str) -> Markup:
         """The rows with the axis above them."""
-        rows = element("ol", *(self._row(node) for node in nodes), class_="spans", aria_label=label)
+        rows = element("ol", *(self._row(node) for node in nodes), class_="spans", aria_label=label, role="list")
         return element("div", self._header(), rows, class_="waterfall")
 
     def _header(self) -> Markup:
@@ -57,6 +64,7 @@ class Waterfall:
             service(span.service, self.palette.css_class(span.service)),
             element("span", span.kind.lower(), class_=f"kind {span.kind.lower()}"),
             element("span", "its parent is not here", class_="quiet") if node.orphan else None,
+            self._child_of(node),
         )
         name = element(
             "span",
@@ -76,12 +84,28 @@ class Waterfall:
             failure = element("p", f"✗ {span.status_message or 'failed without a message'}", class_=f"failure {depth}")
         return element(
             "li",
-            element("details", summary, render_details(span, self.axis.start_ns)),
+            self._fold(node),
+            element("details", summary, render_details(span, self.axis.start_ns, self.logs.get(span.span_id, ()))),
             failure,
             self.links.render(span, depth),
             id=f"s-{span.trace_id}-{span.span_id}",
+            role="listitem",
+            aria_level=node.depth + 1,
             class_="span failed" if span.failed else "span",
         )
+
+    def _child_of(self, node: Node) -> Markup | None:
+        """The place in the tree in words, for who does not see the indentation."""
+        above = self.names.get(node.span.parent_span_id or "")
+        return element("span", f", child of {above}", class_="unseen") if above else None
+
+    def _fold(self, node: Node) -> Markup | None:
+        """What hides the spans below one; the script makes it work and shows it."""
+        if node.span.span_id not in self.parents:
+            return None
+        label = f"Spans below {node.span.name}"
+        css = f"fold depth-{min(node.depth, _DEEPEST)}"
+        return element("button", "▾", type="button", class_=css, aria_expanded="true", aria_label=label, hidden=True)
 
     def _track(self, span: Span) -> Markup:
         grid = [

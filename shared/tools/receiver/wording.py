@@ -73,3 +73,10 @@ def labelled(label: str, value: Markup | str) -> Markup:
 def fact(label: str, value: Markup | str) -> Markup:
     """A term above its description."""
     return element("div", labelled(label, value))
+
+
+def copy_button(text: str, what: str) -> Markup:
+    """A button that copies a text; the script makes it work and shows it."""
+    return element(
+        "button", "Copy", type="button", class_="copy", data_copy=text, aria_label=f"Copy {what}", hidden=True
+    )

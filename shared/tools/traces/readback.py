@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import httpx
 
@@ -40,6 +41,14 @@ class Reader(ABC):
     def trace(self, trace_id: str) -> Trace | None:
         """Read a trace; None while nothing of it has arrived. Raises ReadbackError."""
 
+    @abstractmethod
+    def address(self, trace: Trace) -> str:
+        """Give where a person's browser finds a trace."""
+
+    @abstractmethod
+    def order_address(self, order_id: str) -> str | None:
+        """Give where a person's browser finds all that is known of an order; None where there is no such place."""
+
     def wait_for(self, trace_id: str, is_complete: Callable[[Trace], bool], timeout: float) -> Trace | None:
         """Read a trace again and again until it is complete; after `timeout` seconds give what there is."""
         deadline = time.monotonic() + timeout
@@ -71,6 +80,14 @@ class TraceReader(Reader):
         spans, linked = ([span_from_json(span) for span in found[part]] for part in ("spans", "linked"))
         return Trace(trace_id, spans, linked)
 
+    def address(self, trace: Trace) -> str:
+        """Give the page of a trace."""
+        return f"{self._url.rstrip('/')}/traces/{trace.trace_id}"
+
+    def order_address(self, order_id: str) -> str:
+        """Give the list of an order's traces."""
+        return f"{self._url.rstrip('/')}/?{urlencode({'order_id': order_id})}"
+
     def _get(self, path: str) -> Any:
         try:
             response = self._client.get(path)
@@ -95,3 +112,8 @@ def is_whole(trace: Trace) -> bool:
         and all(span.parent_span_id is None or span.parent_span_id in known for span in trace.spans)
         and all(link.span_id in known for span in trace.spans for link in span.links if link.trace_id == trace.trace_id)
     )
+
+
+def commits(trace: Trace) -> list[Span]:
+    """Give the group commits that served a trace: below the one span that one served, or in a trace of their own."""
+    return [span for span in (*trace.spans, *trace.linked) if span.name.startswith("commit ")]

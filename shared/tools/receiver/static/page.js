@@ -70,12 +70,18 @@ function hasSelection() {
 
 function swap(fresh) {
   const open = [...area.querySelectorAll("details[open]")].map(addressOf);
+  const folded = [...area.querySelectorAll('.fold[aria-expanded="false"]')].map(addressOf);
   const focused = area.contains(document.activeElement) && document.activeElement !== area;
   const focus = focused ? addressOf(document.activeElement) : null;
   const known = new Set([...area.querySelectorAll("[id]")].map((element) => element.id));
 
   area.replaceChildren(...document.adoptNode(fresh).childNodes);
 
+  enliven();
+  for (const address of folded) {
+    const button = find(address);
+    if (button) fold(button);
+  }
   for (const address of open) find(address)?.setAttribute("open", "");
   if (focus) find(focus)?.focus({ preventScroll: true });
   if (known.size > 0) {
@@ -96,10 +102,19 @@ function find([id, name, place]) {
   return document.getElementById(id)?.querySelectorAll(name)[place];
 }
 
+// An address that somebody has typed may hold anything.
+function named(hash) {
+  try {
+    return decodeURIComponent(hash);
+  } catch {
+    return hash;
+  }
+}
+
 // A swapped element is no `:target` any more, and the details of a span that a link leads to should be open.
 function markTarget() {
   for (const element of document.querySelectorAll(".target")) element.classList.remove("target");
-  const target = location.hash ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
+  const target = location.hash ? document.getElementById(named(location.hash.slice(1))) : null;
   target?.classList.add("target");
   return target;
 }
@@ -126,6 +141,59 @@ function moveFocus(event) {
 document.addEventListener("keydown", moveFocus);
 addEventListener("hashchange", openTarget);
 openTarget();
+enliven();
+
+// What does nothing without script is shown by it, on a swapped page again.
+function enliven() {
+  for (const button of document.querySelectorAll("button.copy, button.fold")) button.hidden = false;
+  const chooser = document.getElementById("open-file");
+  if (chooser) chooser.hidden = false;
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button?.matches(".copy")) copy(button);
+  if (button?.matches(".fold")) fold(button);
+});
+
+async function copy(button) {
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not allowed";
+  }
+  setTimeout(() => (button.textContent = "Copy"), 1500);
+}
+
+// The rows of a tree are a flat list: those below one are the next ones that are deeper.
+function fold(button) {
+  const row = button.closest("li");
+  const isOpen = button.getAttribute("aria-expanded") === "true";
+  button.setAttribute("aria-expanded", String(!isOpen));
+  const level = Number(row.getAttribute("aria-level"));
+  let closedAt = Infinity;
+  for (let next = row.nextElementSibling; next && Number(next.getAttribute("aria-level")) > level; next = next.nextElementSibling) {
+    const depth = Number(next.getAttribute("aria-level"));
+    if (depth <= closedAt) closedAt = Infinity;
+    next.hidden = isOpen || depth > closedAt;
+    if (!next.hidden && next.querySelector(":scope > .fold")?.getAttribute("aria-expanded") === "false") closedAt = depth;
+  }
+}
+
+async function openFile(file) {
+  const answer = await fetch("/open", { method: "POST", body: file, headers: { accept: "application/json" } });
+  const said = await answer.json();
+  if (answer.ok) location.assign(said.trace);
+  else alert(said.detail);
+}
+
+document.getElementById("file")?.addEventListener("change", (event) => event.target.files[0] && openFile(event.target.files[0]));
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (event.dataTransfer.files[0]) openFile(event.dataTransfer.files[0]);
+});
 
 if (main.dataset.live) {
   liveSwitch.hidden = false;
