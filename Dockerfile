@@ -26,9 +26,10 @@ ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 \
     ORDER_API_HOST=0.0.0.0 INVENTORY_WORKER_HOST=0.0.0.0
 COPY --from=build /app/.venv /app/.venv
 
-# A number, so that an orchestrator can tell that it is not root; /app/var is where SQLite goes without DATABASE_URL.
+# A number, so that an orchestrator can tell that it is not root; /app/var is where SQLite goes without DATABASE_URL, and a
+# volume in /run/openobserve takes its owner from here.
 WORKDIR /app
-RUN install -d -o 10001 -g 10001 var
+RUN install -d -o 10001 -g 10001 var /run/openobserve
 USER 10001:10001
 
 # In exec form the service gets the signal itself, with no shell before it.

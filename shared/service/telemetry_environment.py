@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import entry_points
 
 from opentelemetry.propagators.composite import CompositePropagator
@@ -26,6 +27,8 @@ def sender(signal: str, settings: TelemetrySettings, environ: Mapping[str, str])
         f"{settings.openobserve_url.rstrip('/')}/api/{settings.openobserve_org}/v1/{signal}"
     )
     target = target_of(signal, environ, url, settings.openobserve_headers)
+    if settings.openobserve_password_file is not None and settings.openobserve_password is None and target.url == url:
+        target = replace(target, late_headers=lambda: settings.openobserve_headers)
     return sender_of(signal, target, settings.telemetry_buffer_mb * 1e6 * _SHARES[signal], batch_size(signal, environ))
 
 

@@ -1,6 +1,7 @@
 """Where telemetry goes, for services and tools alike."""
 
 import base64
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -38,6 +39,8 @@ class TelemetrySettings(BaseSettings):
     openobserve_org: Organization = "default"
     openobserve_user: str | None = None
     openobserve_password: SecretStr | None = None
+    openobserve_password_file: Path | None = None
+    """A file that holds the password instead. It is read whenever it is needed: whoever writes it may come up later."""
     deployment_environment: str = "local"
     trust_callers_sampling: bool = True
     """Whether the sampled flag that a caller sends decides over its trace; a public edge had better decide for itself."""
@@ -67,18 +70,30 @@ class TelemetrySettings(BaseSettings):
 
     @model_validator(mode="after")
     def _have_a_whole_login(self) -> "TelemetrySettings":
-        if (self.openobserve_user is None) != (self.openobserve_password is None):
+        has_password = self.openobserve_password is not None or self.openobserve_password_file is not None
+        if (self.openobserve_user is not None) != has_password:
             missing = "OPENOBSERVE_USER" if self.openobserve_user is None else "OPENOBSERVE_PASSWORD"
             raise ValueError(f"{missing}: a login is a user and a password, and only the other is set")
         return self
 
     @property
     def openobserve_headers(self) -> dict[str, str]:
-        """Give the Basic authorization that OpenObserve asks for; empty without a user."""
-        if self.openobserve_user is None or self.openobserve_password is None:
+        """Give the Basic authorization that OpenObserve asks for; empty without a user, or without a password yet."""
+        password = self._password()
+        if self.openobserve_user is None or not password:
             return {}
-        pair = f"{self.openobserve_user}:{self.openobserve_password.get_secret_value()}"
+        pair = f"{self.openobserve_user}:{password}"
         return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+
+    def _password(self) -> str | None:
+        if self.openobserve_password is not None:
+            return self.openobserve_password.get_secret_value()
+        if self.openobserve_password_file is None:
+            return None
+        try:
+            return self.openobserve_password_file.read_text().strip()
+        except (OSError, UnicodeError):
+            return None
 
     def trace_url(self, trace_id: str, start_us: int, end_us: int) -> str | None:
         """Give OpenObserve's deep link to a trace, times in microseconds since the epoch; None without OpenObserve."""

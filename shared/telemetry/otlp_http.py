@@ -2,7 +2,7 @@
 
 import gzip
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,8 @@ class OtlpHttp:
         self._response_type = response_type
         self._rejected_field = rejected_field
         shown = {"Content-Type", "User-Agent"}
-        self._secrets = [value for name, value in target.headers.items() if name not in shown and len(value) >= _SECRET]
+        own = {name: value for name, value in target.headers.items() if name not in shown}
+        self._own_headers = own
         self._session = requests.Session()
         self._session.trust_env = False  # what counts of the environment is in the target
         self._session.verify = target.certificate
@@ -35,8 +36,11 @@ class OtlpHttp:
 
     def send(self, body: bytes) -> Attempt:
         """Make an attempt with a body that is compressed; whatever goes wrong is in what it gives."""
+        late = self.target.late_headers() if self.target.late_headers else {}
+        if self.target.late_headers and not late:
+            return Attempt(Fate.WAITS, cause="there is nothing to log in with yet")
         try:
-            response = self._post(body)
+            response = self._post(body, late)
             content = _content(response, self.target.timeout)
         except Exception as error:  # from the name service to the certificate: none of it may end the sending thread
             return Attempt(Fate.WAITS, cause=_cause_of(error, self.target.timeout))
@@ -50,8 +54,8 @@ class OtlpHttp:
         """Close the connection."""
         self._session.close()
 
-    def _post(self, body: bytes) -> requests.Response:
-        headers = dict(self.target.headers)
+    def _post(self, body: bytes, late: Mapping[str, str]) -> requests.Response:
+        headers = {**self.target.headers, **late}
         if self.target.is_compressed:
             headers["Content-Encoding"] = "gzip"
         else:
@@ -88,7 +92,8 @@ class OtlpHttp:
 
     def _shown(self, text: str) -> str:
         """Give what a backend says as it may be logged: short, printable, and with none of what we sent to prove who we are."""
-        for secret in self._secrets:
+        late = self.target.late_headers() if self.target.late_headers else {}
+        for secret in (value for value in (*self._own_headers.values(), *late.values()) if len(value) >= _SECRET):
             text = text.replace(secret, "[redacted]").replace(secret.rpartition(" ")[2], "[redacted]")
         return "".join(letter if letter.isprintable() else " " for letter in text)[:LONGEST_DETAIL].strip()
 

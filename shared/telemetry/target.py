@@ -5,7 +5,7 @@ over what is known otherwise; what is configured for telemetry wins over what is
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -36,6 +36,8 @@ class Target:
     """The file of the authorities that are trusted; True for those that everybody trusts."""
     client_certificate: str | tuple[str, str] | None = None
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    late_headers: Callable[[], Mapping[str, str]] | None = field(default=None, repr=False)
+    """Headers that are asked for at each attempt, as they may come or change; while there are none, nothing is sent."""
 
     @property
     def address(self) -> str:

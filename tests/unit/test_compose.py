@@ -145,6 +145,8 @@ def test_whatever_compose_reads_from_the_environment_is_in_the_example() -> None
 )
 def test_every_setting_reaches_its_service(name: str, settings: type[BaseSettings]) -> None:
     fields = {field.upper() for field in (*settings.model_fields, *TelemetrySettings.model_fields)}
+    # They have a token in a file instead.
+    fields -= {"OPENOBSERVE_PASSWORD"}
     from_the_image = {field for field in fields if field.endswith(("_HOST", "_PORT"))}
 
     environment = set(SERVICES[name]["environment"])
@@ -259,3 +261,54 @@ def test_a_trace_is_judged_after_its_request_and_two_retries_have_ended() -> Non
     reply_timeout = ApiSettings.model_fields["reply_timeout"].default
 
     assert _seconds(SAMPLING["decision_wait"]) > reply_timeout + sum(RETRY_DELAYS[:2])
+
+
+def test_root_s_password_of_openobserve_is_with_itself_and_with_the_setup_alone() -> None:
+    holders = {name for name, service in SERVICES.items() if "Traced-orders-1" in "".join(_strings(service))}
+
+    assert holders == {"openobserve", "observe-setup"}
+    assert "OPENOBSERVE_PASSWORD}" not in _config("collector")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_is_bounded_and_has_no_more_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["cap_drop"] == ["ALL"]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert set(service["networks"]) <= set(COMPOSE["networks"])
+
+
+def test_each_service_has_a_role_of_its_own_in_a_database_of_its_own() -> None:
+    script = _config("databases")
+    roles = {name: SERVICES[name]["environment"]["DATABASE_URL"] for name in ("order-api", "inventory-worker")}
+
+    for name, url in roles.items():
+        match = re.fullmatch(r"postgresql://(\w+):(\$\{[^}]+\})@postgres:5432/(\w+)", url)
+        assert match, url
+        role, password, database = match.groups()
+        assert role == name.replace("-", "_")
+        assert f"CREATE ROLE {role} LOGIN PASSWORD '{password}';" in script
+        assert f"CREATE DATABASE {database} OWNER {role};" in script
+        assert f"REVOKE ALL ON DATABASE {database} FROM PUBLIC;" in script
+
+
+def test_who_talks_to_whom_shares_a_network_and_nobody_else_reaches_a_database() -> None:
+    networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
+
+    for one, other in (
+        ("proxy", "order-api"),
+        ("order-api", "rabbitmq"),
+        ("inventory-worker", "rabbitmq"),
+        ("order-api", "postgres"),
+        ("inventory-worker", "postgres"),
+        ("order-api", "openobserve"),
+        ("order-api", "collector"),
+        ("collector", "openobserve"),
+        ("observe-setup", "openobserve"),
+    ):
+        assert networks[one] & networks[other], (one, other)
+    for outsider in ("proxy", "openobserve", "collector", "observe-setup"):
+        assert not networks[outsider] & (networks["postgres"] | networks["rabbitmq"]), outsider
+    assert COMPOSE["networks"]["database"] == {"internal": True}

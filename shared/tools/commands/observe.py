@@ -1,6 +1,7 @@
 """`orders observe`: what a person does with OpenObserve."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from shared.service.telemetry_settings import TelemetrySettings
 from shared.tools.commands.options import AsJson, examples
 from shared.tools.commands.output import new_console, print_json
 from shared.tools.openobserve.client import ObserveError, OpenObserve
+from shared.tools.openobserve.ingestion_token import write_ingestion_token
 from shared.tools.openobserve.setup import provision
 
 app = typer.Typer(no_args_is_help=True, help="Set OpenObserve up.")
@@ -25,6 +27,7 @@ app.callback()(lambda: None)
     epilog=examples(
         "OPENOBSERVE_URL=http://localhost:5080 orders observe setup",
         "orders observe setup --webhook https://chat.example.com/hooks/orders",
+        "orders observe setup --token-file /run/openobserve/ingestion-token # for OPENOBSERVE_PASSWORD_FILE of the services",
         "orders observe setup --json | jq -r .dashboard_url",
     )
 )
@@ -32,6 +35,10 @@ def setup(
     webhook: Annotated[
         str | None,
         typer.Option(envvar="ALERT_WEBHOOK_URL", help="Where the alerts are sent; without it nobody is told."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="Write the organization's ingestion token, with which services may send and nothing else."),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for OpenObserve to come up.")] = 60.0,
     as_json: AsJson = False,
@@ -45,6 +52,8 @@ def setup(
         raise ObserveError("Say where OpenObserve is: OPENOBSERVE_URL, OPENOBSERVE_USER, OPENOBSERVE_PASSWORD.")
     with OpenObserve(settings.openobserve_url, settings.openobserve_org, settings.openobserve_headers) as client:
         client.wait_until_up(wait)
+        if token_file is not None:
+            write_ingestion_token(client, token_file)
         steps = provision(client, settings.openobserve_public_url or client.url, webhook)
     address = next(step.address for step in steps if step.address)
     if as_json:

@@ -1,6 +1,7 @@
 """The commands of `orders` that run the system on this machine: `demo`, `up`, `scenarios`."""
 
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -71,6 +72,11 @@ def _tell(console: Console, stack: Stack) -> None:
     console.print(f'  curl {key}-X POST "{stack.api.url}/orders/create?order_id=ORDER1"')
     console.print(f"  .venv/bin/orders trace ORDER1{api}", soft_wrap=True)
     console.print(f"  .venv/bin/orders watch{_options_for_watch(stack)}\n", soft_wrap=True)
+    if stack.is_embedded:
+        console.print("  another service of yours sends its traces here, too, with")
+        console.print(f"    OTEL_EXPORTER_OTLP_ENDPOINT={stack.endpoint}", soft_wrap=True)
+        headers = ",".join(f"{name}={quote(value)}" for name, value in stack.telemetry.openobserve_headers.items())
+        console.print(f"    OTEL_EXPORTER_OTLP_HEADERS={headers}\n", soft_wrap=True)
     console.print("Ctrl-C ends it all.")
 
 

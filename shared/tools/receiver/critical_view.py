@@ -7,7 +7,7 @@ from shared.tools.receiver.palette import Palette
 from shared.tools.receiver.wording import duration
 from shared.tools.traces.critical_path import Part, shares
 
-_KNOWN = ("store", "broker", "queue", "handler", "commit", "reply")
+_KNOWN = ("store", "database", "broker", "queue", "handler", "commit", "reply")
 
 
 def render_critical(parts: Sequence[Part], palette: Palette) -> Markup | None:

@@ -69,12 +69,15 @@ class Wanted:
             and (since is None or summary.start_ns >= since)
             and (until is None or summary.start_ns <= until)
             and (not self.reason or any(self._is_reason(span) for span in _holding(record, self.reason)))
-            and (not self.attribute or any(self._has_attribute(span) for span in _holding(record, self._key)))
+            and (not self.attribute or any(self._has_attribute(span) for span in _holding(record, *self._texts)))
         )
 
     @property
-    def _key(self) -> str:
-        return self.attribute.partition("=")[0].strip()
+    def _texts(self) -> list[str]:
+        """What the bytes of a span with the attribute hold: its key, and a value that is no number or flag."""
+        key, _, value = (part.strip() for part in self.attribute.partition("="))
+        is_text = value and value not in ("true", "false") and not re.fullmatch(r"[-\d.e]+", value) and value[0] != "["
+        return [key, value] if is_text else [key]
 
     def _is_reason(self, span: otlp.Span) -> bool:
         return any(decode_attributes(link.attributes).get(LINK_REASON) == self.reason for link in span.links)
@@ -102,11 +105,11 @@ def find(
     return found
 
 
-def _holding(record: TraceRecord, text: str) -> Iterator[otlp.Span]:
-    """The spans of a trace that hold a text somewhere: cheaper to see in their bytes than to decode them all."""
-    needle = text.encode()
+def _holding(record: TraceRecord, *texts: str) -> Iterator[otlp.Span]:
+    """The spans of a trace that hold texts somewhere: cheaper to see in their bytes than to decode them all."""
+    needles = [text.encode() for text in texts]
     for _, encoded in record.spans.values():
-        if needle in encoded:
+        if all(needle in encoded for needle in needles):
             yield otlp.Span.FromString(encoded)
 
 

@@ -1,7 +1,7 @@
 """The service map as a table: the numbers of the picture, for those who cannot see it."""
 
 from shared.tools.receiver.markup import Markup, element
-from shared.tools.receiver.service_map import ServiceMap, Times
+from shared.tools.receiver.service_map import DATABASE, HTTP, ServiceMap, Times
 from shared.tools.receiver.wording import duration
 
 
@@ -9,7 +9,10 @@ def render_table(service_map: ServiceMap) -> Markup:
     """One line for whoever serves, sends, holds or processes; a reader that sees no picture has it all here."""
     rows = [_line(service, "serves requests", "answered in", times) for service, times in service_map.requests.items()]
     rows += [
-        _line(service, f"sends to {queue}", "sent in", times) for (service, queue), times in service_map.sends.items()
+        _line(service, f"calls {queue}", "called in", times)
+        if queue.startswith((HTTP, DATABASE))
+        else _line(service, f"sends to {queue}", "sent in", times)
+        for (service, queue), times in service_map.sends.items()
     ]
     rows += [_line(queue, "holds messages", "in queue", times) for queue, times in service_map.waits.items()]
     rows += [

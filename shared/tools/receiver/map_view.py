@@ -60,9 +60,11 @@ def _picture(service_map: ServiceMap, palette: Palette) -> Markup:
     }
     edges = []
     for (service, queue), times in service_map.sends.items():
-        edges.append(_edge(boxes[service], queue_y[queue], "sent", times, to_queue=True))
+        verb = "calls" if queue.startswith((HTTP, DATABASE)) else "sent"
+        edges.append(_edge(boxes[service], queue_y[queue], verb, times, to_queue=True))
     for (service, queue), times in service_map.processes.items():
-        edges.append(_edge(boxes[service], queue_y[queue], "processed", times, to_queue=False))
+        verb = "answered" if queue.startswith(HTTP) else "processed"
+        edges.append(_edge(boxes[service], queue_y[queue], verb, times, to_queue=False))
     shapes = [_service(name, box, service_map.requests.get(name), palette) for name, box in boxes.items()]
     shapes += [_queue(queue, y, service_map.waits.get(queue)) for queue, y in queue_y.items()]
     return element(

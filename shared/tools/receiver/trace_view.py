@@ -17,7 +17,7 @@ from shared.tools.receiver.wording import clock, copy_button, duration, fact, ou
 from shared.tools.traces.critical_path import critical_path
 from shared.tools.traces.model import Node, Span, services, tree
 from shared.tools.traces.queue_wait import queue_waits, unanswered
-from shared.tools.traces.sequence import Arrow, sequence_svg, steps_of
+from shared.tools.traces.sequence import Arrow, arrows_of, sequence_svg
 
 SPANS_A_PAGE = 200
 MOST_LINKED = 50
@@ -39,7 +39,7 @@ def render_trace(
     first = _first(nodes, first, around)
     page = nodes[first : first + SPANS_A_PAGE]
     waterfall = waterfall_of(traces, palette, spans, linked, frozenset(node.span.span_id for node in page), logs)
-    steps = steps_of(spans, linked)
+    steps = arrows_of(spans, linked)
     return fragment(
         hatch(),
         _headline(summary, legend(services([*spans, *linked]), palette)),

@@ -76,7 +76,7 @@ def _steps(spans: Sequence[Span], linked: Sequence[Span], request: Span) -> list
     steps = []
     for span in spans:
         above = ancestors[span.span_id]
-        if span is not request and request not in above:
+        if span is not request and all(each is not request for each in above):
             continue
         what = _what([span, *above])
         steps.append(_Step(what, span.start_ns, span.end_ns, len(above)))
@@ -94,11 +94,10 @@ def _steps(spans: Sequence[Span], linked: Sequence[Span], request: Span) -> list
 
 def _ancestors(span: Span, by_id: Mapping[str, Span]) -> list[Span]:
     """The spans above one, the nearest first; a circle ends where it closes."""
-    found: list[Span] = []
-    while (parent := by_id.get(span.parent_span_id or "")) is not None and parent not in found:
-        found.append(parent)
-        span = parent
-    return found
+    found: dict[str, Span] = {}
+    while (parent := by_id.get(span.parent_span_id or "")) is not None and parent.span_id not in found:
+        found[parent.span_id] = span = parent
+    return list(found.values())
 
 
 def _what(lineage: Sequence[Span]) -> str:
@@ -109,8 +108,10 @@ def _what(lineage: Sequence[Span]) -> str:
         return "reply"
     if span.kind == "PRODUCER":
         return "reply" if _is_reply(span) else "broker"
-    if span.name.startswith("commit ") or any(key.startswith("db.") for key in span.attributes):
+    if span.name.startswith("commit "):
         return "store" if receiver is None else "commit"
+    if any(key.startswith("db.") for key in span.attributes):
+        return "database"
     return "handler" if receiver is not None else span.service
 
 

@@ -30,12 +30,12 @@ class Arrow(NamedTuple):
     is_answer: bool = False
 
 
-def steps_of(spans: Sequence[Span], linked: Sequence[Span] = ()) -> list[Arrow]:
+def arrows_of(spans: Sequence[Span], linked: Sequence[Span] = ()) -> list[Arrow]:
     """Give the conversation in order of time."""
-    return sorted(_steps(spans, linked), key=lambda step: step.at_ns)
+    return sorted(_arrows(spans, linked), key=lambda arrow: arrow.at_ns)
 
 
-def _steps(spans: Sequence[Span], linked: Sequence[Span]) -> Iterator[Arrow]:
+def _arrows(spans: Sequence[Span], linked: Sequence[Span]) -> Iterator[Arrow]:
     by_id = {span.span_id: span for span in spans}
     waits = queue_waits(spans)
     for span in spans:
