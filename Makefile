@@ -13,7 +13,7 @@ for candidate in "$$PYTHON" python3.13 python3.12 python3.11 python3 python; do 
     && { echo "$$candidate"; break; }; done
 endef
 
-.PHONY: help demo up scenarios test test-long check format torture bench bench-quick bench-scale lock clean
+.PHONY: help demo up scenarios test test-long check format docs torture bench bench-quick bench-scale lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ check: .venv/dev ## lint, format, types and import directions
 
 format: .venv/dev ## put the code in its format
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+docs: .venv/dev ## write docs/configuration.md from the settings
+	@$(BIN)/python -m tests.configuration_page
 
 torture: .venv/dev ## kill workers, APIs, broker and connections for minutes, and account for every order
 	@$(BIN)/python -m tests.torture $(ARGS)

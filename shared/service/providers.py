@@ -149,9 +149,15 @@ def _start_metrics(
     interval = None if environ.get("OTEL_METRIC_EXPORT_INTERVAL") else METRIC_INTERVAL_MS
     reader = PeriodicExportingMetricReader(exporter, interval)
     provider = MeterProvider([reader], resource, shutdown_on_exit=False)
-    asks_for_more = any(environ.get(name) for name in _ONLY_THE_SDK_DOES)
-    set_meter_provider(provider if asks_for_more else LightMeterProvider(provider, histograms))
+    set_meter_provider(provider if needs_the_sdk(environ) else LightMeterProvider(provider, histograms))
     return _watched(provider, exporter.sender), reader
+
+
+def needs_the_sdk(environ: Mapping[str, str]) -> bool:
+    """Tell whether something is asked for that only the SDK's own counters and histograms do."""
+    # Light counters are observable ones of the SDK, which `lowmemory` keeps cumulative, unlike other counters.
+    is_low = environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower() == "lowmemory"
+    return is_low or any(environ.get(name) for name in _ONLY_THE_SDK_DOES)
 
 
 _ONLY_THE_SDK_DOES = ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "OTEL_METRICS_EXEMPLAR_FILTER")

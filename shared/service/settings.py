@@ -11,6 +11,7 @@ from sqlalchemy.engine import url as database
 from sqlalchemy.exc import ArgumentError
 from yarl import URL
 
+from shared.service.takes import Takes
 from shared.storage.libpq import address_of
 
 _AMQP = "must be amqp://user:password@host:port/vhost, several separated by commas"
@@ -86,22 +87,39 @@ def _check_key(value: SecretStr) -> SecretStr:
     return value
 
 
-AmqpUrls = Annotated[str, AfterValidator(_check_amqp_urls)]
+AmqpUrls = Annotated[
+    str,
+    AfterValidator(_check_amqp_urls),
+    Takes("`amqp://` or `amqps://user:password@host:port/vhost`, several of one cluster separated by commas"),
+]
 """One AMQP URL, or several of one cluster, separated by commas."""
 
-DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
+DatabaseUrl = Annotated[
+    str,
+    AfterValidator(_check_database_url),
+    Takes("`sqlite:///path/to/file` or `postgresql://user:password@host/name`"),
+]
 """A database of this service's own; of PostgreSQL with the parameters of libpq."""
 
 MessageBytes = Annotated[int, Field(ge=64 * 1024, le=16 * 1024 * 1024)]
 """The largest body of a message that is read; brokers that are set up here take none beyond 16 MiB."""
 
-Port = Annotated[int, BeforeValidator(_port_of), Field(ge=0, le=65535)]
+Port = Annotated[
+    int,
+    BeforeValidator(_port_of),
+    Field(ge=0, le=65535),
+    Takes("a port from 0 (any that is free) to 65535, or an address that ends with one, as `tcp://10.96.0.12:8000`"),
+]
 """A port, or an address that ends with one as Kubernetes injects it: `tcp://10.96.0.12:8000`."""
 
-LogLevel = Annotated[str, AfterValidator(_check_level)]
+LogLevel = Annotated[
+    str,
+    AfterValidator(_check_level),
+    Takes("DEBUG, INFO, WARNING, ERROR or CRITICAL in whatever case, or a number from 0 to 50"),
+]
 """The name of a level in whatever case, or its number."""
 
-ApiKey = Annotated[SecretStr, AfterValidator(_check_key)]
+ApiKey = Annotated[SecretStr, AfterValidator(_check_key), Takes("printable characters, no space at either end")]
 """A key that a header can carry, as UTF-8."""
 
 RetentionDays = Annotated[float, Field(gt=0, le=36_500)]

@@ -8,6 +8,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.service.takes import Takes
+
 
 def _check_address(value: str) -> str:
     try:
@@ -22,26 +24,35 @@ def _check_address(value: str) -> str:
     return value
 
 
-Address = Annotated[str, AfterValidator(_check_address)]
+Address = Annotated[
+    str, AfterValidator(_check_address), Takes("`http://host:port` or `https://host:port`, with a path or none")
+]
 """The address of a server over HTTP."""
-Organization = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,256}$")]
+Organization = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_.-]{1,256}$"), Takes("letters, digits, `_`, `.` and `-`, at most 256")
+]
 """An organization of OpenObserve: one word, for it becomes part of addresses."""
 
 
 class TelemetrySettings(BaseSettings):
     """Where telemetry goes when no OTEL_* variable says so, and what the resource says of this deployment."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, use_attribute_docstrings=True)
 
     openobserve_url: Address | None = None
+    """Where OpenObserve is; a user and a password in it are read as those below. Without it services run untraced."""
     openobserve_public_url: Address | None = None
     """Where a person's browser finds OpenObserve, if that is not where the services do."""
     openobserve_org: Organization = "default"
+    """The organization there."""
     openobserve_user: str | None = None
+    """Who writes and reads there; a user and a password, or neither."""
     openobserve_password: SecretStr | None = None
+    """The password of that user."""
     openobserve_password_file: Path | None = None
     """A file that holds the password instead. It is read whenever it is needed: whoever writes it may come up later."""
     deployment_environment: str = "local"
+    """What telemetry names as `deployment.environment.name`."""
     trust_callers_sampling: bool = True
     """Whether the sampled flag that a caller sends decides over its trace; a public edge had better decide for itself."""
     telemetry_buffer_mb: float = Field(64.0, gt=0, allow_inf_nan=False)

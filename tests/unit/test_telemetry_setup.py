@@ -10,7 +10,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from pydantic import ValidationError
 
 from shared.service import logs
-from shared.service.providers import span_exporter
+from shared.service.providers import needs_the_sdk, span_exporter
+from shared.service.telemetry_environment import exporter_name, propagator
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.telemetry.exporters import BufferedSpanExporter
 from shared.telemetry.redaction import RedactingSpanExporter
@@ -106,3 +107,38 @@ def test_a_log_call_whose_arguments_do_not_fit_is_reported_and_not_raised(capsys
         root.handlers[:], root.level = handlers, level
 
     assert "--- Logging error ---" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("", False), ("cumulative", False), ("delta", False), ("lowmemory", True), ("LOWMEMORY", True)],
+)
+def test_counters_of_low_memory_are_those_of_the_sdk(value: str, expected: bool) -> None:
+    assert needs_the_sdk({"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": value}) is expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "fields"),
+    [
+        ({}, {"traceparent", "tracestate"}),
+        ({"OTEL_PROPAGATORS": "tracecontext,baggage"}, {"traceparent", "tracestate", "baggage"}),
+        ({"OTEL_PROPAGATORS": "none"}, set()),
+    ],
+)
+def test_baggage_is_passed_on_when_it_is_asked_for(environ: dict[str, str], fields: set[str]) -> None:
+    assert propagator(environ).fields == fields
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "none"}, "none"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://own"}, "none"),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://own"}, "otlp"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://own", "OTEL_METRICS_EXPORTER": "none"}, "none"),
+        ({"OTEL_METRICS_EXPORTER": "otlp"}, "otlp"),
+        ({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, "none"),
+    ],
+)
+def test_a_signal_goes_nowhere_where_nobody_has_said_where_to(environ: dict[str, str], expected: str) -> None:
+    assert exporter_name("metrics", _settings(), environ) == expected
