@@ -2,8 +2,10 @@
 
 import asyncio
 import secrets
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import aio_pika
 import httpx
@@ -17,6 +19,7 @@ from shared.contract.messages import CHECK_TYPE, CheckInventory, InventoryDecisi
 from shared.rabbit.connection import Connection
 from shared.rabbit.publisher import Publisher
 from shared.tools import broker_nodes
+from shared.tools.local.ports import claim_port, port_of
 from shared.tools.queue_reader import QueueState, QueuesUnreadable, read_queues
 from tests.broker import new_node
 from tests.system import System, VirtualHost
@@ -165,3 +168,77 @@ async def test_a_reply_by_direct_reply_to_arrives_and_its_span_has_not_failed(
     )
     assert [(span.failed, span.attributes.get("error.type")) for span in sent] == [(False, None)]
     assert virtual_host.queues()[topology.INVENTORY_CHECK] == 0
+
+
+def _certificates(directory: Path) -> None:
+    """Make a private authority, and of it a certificate for the broker and one for a client."""
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)
+
+    authority = ["-CA", "ca.pem", "-CAkey", "ca.key"]
+    openssl(
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-subj",
+        "/CN=ca",
+        "-days",
+        "2",
+    )
+    for name in ("broker", "client"):
+        openssl(
+            *(
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-keyout",
+                f"{name}.key",
+                "-out",
+                f"{name}.pem",
+                "-days",
+                "2",
+            ),
+            *(
+                "-subj",
+                f"/CN={name}",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+            ),
+            *authority,
+        )
+    for file in directory.iterdir():
+        file.chmod(0o644)
+
+
+async def test_amqps_with_a_private_authority_and_a_client_certificate(tmp_path: Path) -> None:
+    _certificates(tmp_path)
+    with claim_port() as claim:
+        port = port_of(claim)
+        tls = {
+            "listeners.ssl.1": f"127.0.0.1:{port}",
+            "ssl_options.cacertfile": f"{tmp_path}/ca.pem",
+            "ssl_options.certfile": f"{tmp_path}/broker.pem",
+            "ssl_options.keyfile": f"{tmp_path}/broker.key",
+            "ssl_options.verify": "verify_peer",
+            "ssl_options.fail_if_no_peer_cert": "true",
+        }
+        with new_node(tls) as node:
+            url = URL(node.amqp_url).with_scheme("amqps").with_port(port)
+            ours = {"certfile": f"{tmp_path}/client.pem", "keyfile": f"{tmp_path}/client.key"}
+
+            async with _connected(str(url.with_query(cafile=f"{tmp_path}/ca.pem", **ours))) as connection:
+                await connection.ping()
+
+            assert "its certificate is not trusted" in await _why_not(url.with_query(ours))
+            assert await _why_not(url.with_query(cafile=f"{tmp_path}/ca.pem")) != "there is a connection"
