@@ -11,15 +11,16 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.util.types import AnyValue
 
-from shared.telemetry import redact_text
+from shared.telemetry import DEFAULT_REDACTION as DEFAULT
+from shared.telemetry import Redaction
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
 
-def configure(service: str, level: str = "INFO", stream: TextIO = sys.stderr) -> None:
+def configure(service: str, level: str = "INFO", stream: TextIO = sys.stderr, redaction: Redaction = DEFAULT) -> None:
     """Send every log record to `stream`, with the ids of the span it was written in and without personal data."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Readable(service) if stream.isatty() else _Json(service))
+    handler.setFormatter(_Readable(service, redaction) if stream.isatty() else _Json(service, redaction))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(int(level) if level.isdecimal() else level)
@@ -43,17 +44,18 @@ def configure(service: str, level: str = "INFO", stream: TextIO = sys.stderr) ->
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
-def send_to(provider: LoggerProvider) -> None:
+def send_to(provider: LoggerProvider, redaction: Redaction = DEFAULT) -> None:
     """Send every log record over OTLP too."""
-    logging.getLogger().addHandler(_Otlp(provider))
+    logging.getLogger().addHandler(_Otlp(provider, redaction))
 
 
 class _Otlp(logging.Handler):
     """Hands log records to OpenTelemetry, which adds the trace; masked as on the console."""
 
-    def __init__(self, provider: LoggerProvider) -> None:
+    def __init__(self, provider: LoggerProvider, redaction: Redaction) -> None:
         super().__init__()
         self._provider = provider
+        self._redaction = redaction
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -63,18 +65,20 @@ class _Otlp(logging.Handler):
 
     def _emit(self, record: logging.LogRecord) -> None:
         attributes: dict[str, AnyValue] = {
-            name: redact_text(value) if isinstance(value, str) else value
+            name: self._redaction.value(name, value)
             for name, value in _extra(record).items()
             if isinstance(value, str | bool | int | float)
         }
         if record.exc_info and record.exc_info[0] is not None:
             attributes["exception.type"] = record.exc_info[0].__qualname__
-            attributes["exception.stacktrace"] = redact_text(logging.Formatter().formatException(record.exc_info))
+            attributes["exception.stacktrace"] = self._redaction.text(
+                logging.Formatter().formatException(record.exc_info)
+            )
         self._provider.get_logger(record.name).emit(
             timestamp=int(record.created * 1e9),
             severity_number=_SEVERITIES.get(record.levelno, SeverityNumber.UNSPECIFIED),
             severity_text=record.levelname,
-            body=redact_text(record.getMessage()),
+            body=self._redaction.text(record.getMessage()),
             attributes=attributes,
         )
 
@@ -89,9 +93,10 @@ _SEVERITIES = {
 
 
 class _Json(logging.Formatter):
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, redaction: Redaction) -> None:
         super().__init__()
         self._service = service
+        self._redaction = redaction
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -106,22 +111,24 @@ class _Json(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         # Masked before it is JSON, whose escapes would hide an address or be torn apart with it.
-        masked = {name: redact_text(value) if isinstance(value, str) else value for name, value in line.items()}
-        return json.dumps(masked, default=lambda value: redact_text(str(value)))
+        masked = {name: self._redaction.value(name, value) for name, value in line.items()}
+        return json.dumps(masked, default=lambda value: self._redaction.text(str(value)))
 
 
 class _Readable(logging.Formatter):
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, redaction: Redaction) -> None:
         super().__init__()
         self._service = service
+        self._redaction = redaction
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        extra = "".join(f" {name}={_printable(value)}" for name, value in {**_extra(record), **_trace_ids()}.items())
+        extras = {**_extra(record), **_trace_ids()}.items()
+        extra = "".join(f" {name}={_printable(self._redaction.value(name, value))}" for name, value in extras)
         line = f"{time} {record.levelname:<7} {self._service}  {record.getMessage()}{extra}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return redact_text(line)
+        return self._redaction.text(line)
 
 
 def _printable(value: object) -> str:

@@ -56,7 +56,7 @@ def run(
     except OSError as error:
         print(f"{name}: cannot serve on {host}, port {port}: {error.strerror}", file=sys.stderr)
         return 1
-    logs.configure(name, settings.log_level)
+    logs.configure(name, settings.log_level, redaction=setup.redaction(telemetry_settings))
     for sentence in to_say:
         _log.warning(sentence)
     telemetry = setup.start(name, telemetry_settings)

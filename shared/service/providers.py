@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
 from shared.contract import topology
@@ -24,6 +24,7 @@ from shared.service.otel_variables import QUEUE_SIZES
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.telemetry import (
     FLUSH_SECONDS,
+    PERSONAL_NAMES,
     AioPikaTracing,
     BufferedLogExporter,
     BufferedMetricExporter,
@@ -40,12 +41,11 @@ from shared.telemetry import (
     Sender,
     SpanEncoder,
     Template,
+    with_error_type,
 )
 from shared.tracing import instruments as metrics
 
 _log = logging.getLogger(__name__)
-
-_REDACTION = Redaction(kept_in_queries={"order_id"})
 
 SCHEDULE_DELAY_MS = 1000
 METRIC_INTERVAL_MS = 10_000.0
@@ -170,7 +170,7 @@ def _start_logs(resource: Resource, settings: TelemetrySettings, environ: Mappin
     exporter = BufferedLogExporter(environment.sender("logs", settings, environ))
     provider = LoggerProvider(resource, shutdown_on_exit=False)
     provider.add_log_record_processor(CountedBatchLogRecordProcessor(exporter, exporter.sender.account))
-    logs.send_to(provider)
+    logs.send_to(provider, redaction(settings))
     return _watched(provider, exporter.sender)
 
 
@@ -186,5 +186,20 @@ def span_exporter(settings: TelemetrySettings, environ: Mapping[str, str]) -> Sp
     if chosen == "none":
         return None
     if chosen == "console":
-        return RedactingSpanExporter(ConsoleSpanExporter(), _REDACTION)
-    return BufferedSpanExporter(environment.sender("traces", settings, environ), SpanEncoder(_REDACTION).encode)
+        return RedactingSpanExporter(ConsoleSpanExporter(), redaction(settings))
+    return BufferedSpanExporter(environment.sender("traces", settings, environ), _encoding(settings))
+
+
+def redaction(settings: TelemetrySettings) -> Redaction:
+    """Say what is personal here."""
+    names = PERSONAL_NAMES | {name.strip() for name in settings.redact_names.split(",")}
+    return Redaction(names, filter(None, [settings.redact_pattern]), kept_in_queries={"order_id"})
+
+
+def _encoding(settings: TelemetrySettings) -> Callable[[Sequence[ReadableSpan]], bytes]:
+    masked = redaction(settings)
+    if settings.span_encoder == "direct":
+        return SpanEncoder(masked).encode
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+    return lambda spans: encode_spans([masked.span(with_error_type(span)) for span in spans]).SerializeToString()

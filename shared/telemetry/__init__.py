@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .open_delivery import delivery_failed, delivery_settled
     from .otlp_encoder import SpanEncoder
     from .propagation import GuardedPropagator, GuardedTraceContext
-    from .redaction import RedactingSpanExporter, Redaction, redact_text
+    from .redaction import DEFAULT_REDACTION, PERSONAL_NAMES, RedactingSpanExporter, Redaction, redact_text
     from .relations import (
         died_in,
         duplicate_of,
@@ -44,6 +44,7 @@ __all__ = [
     "BufferedSpanExporter",
     "CountedBatchLogRecordProcessor",
     "CountedBatchSpanProcessor",
+    "DEFAULT_REDACTION",
     "Destination",
     "FLUSH_SECONDS",
     "GuardedPropagator",
@@ -54,6 +55,7 @@ __all__ = [
     "LinkReason",
     "LinkedSampler",
     "RedactingSpanExporter",
+    "PERSONAL_NAMES",
     "Redaction",
     "Relation",
     "SECONDS",
@@ -106,6 +108,8 @@ _HOMES = {
     "GuardedPropagator": "propagation",
     "GuardedTraceContext": "propagation",
     "SpanEncoder": "otlp_encoder",
+    "DEFAULT_REDACTION": "redaction",
+    "PERSONAL_NAMES": "redaction",
     "RedactingSpanExporter": "redaction",
     "Redaction": "redaction",
     "redact_text": "redaction",

@@ -83,18 +83,18 @@ class Redaction:
         )
 
 
-DEFAULT: Final = Redaction()
+DEFAULT_REDACTION: Final = Redaction()
 
 
 def redact_text(text: str) -> str:
     """Mask every e-mail address in a text."""
-    return DEFAULT.text(text)
+    return DEFAULT_REDACTION.text(text)
 
 
 class RedactingSpanExporter(SpanExporter):
     """Hands spans on to any exporter, without what is personal and with the error type that failed ones must have."""
 
-    def __init__(self, inner: SpanExporter, redaction: Redaction = DEFAULT) -> None:
+    def __init__(self, inner: SpanExporter, redaction: Redaction = DEFAULT_REDACTION) -> None:
         self._inner = inner
         self._redaction = redaction
 
