@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from aio_pika.abc import AbstractIncomingMessage
 
 from order_api.orders import Decision, OrderStore, Recorded
+from order_api.reply_reading import read_decision, read_delay
 from order_api.waiter import Reply, Waiter
 from shared.contract import envelope as envelopes
 from shared.contract import topology
@@ -21,7 +22,7 @@ from shared.contract.errors import (
     Unavailable,
     WriteFailed,
 )
-from shared.contract.messages import CheckDelayed, InventoryDecision, OrderStatus, require_type
+from shared.contract.messages import CheckDelayed
 from shared.rabbit.connection import Session
 from shared.rabbit.consumer import Consumer
 from shared.rabbit.declarations import declare
@@ -127,9 +128,9 @@ class Replies:
         error: TracedOrdersError | None = None
         try:
             if envelope.type == CheckDelayed.TYPE:
-                await self._postpone(_read_delay(envelope, message.body))
+                await self._postpone(read_delay(envelope, message.body))
             else:
-                await self._record(_read_decision(envelope, message.body))
+                await self._record(read_decision(envelope, message.body))
             self._note_evidence(envelope)
         except MalformedMessage as malformed:
             # Nobody can be told: the order stays pending, and the relay asks again.
@@ -192,23 +193,3 @@ class Replies:
         if not recorded.is_new:
             return ReplyKind.DUPLICATE
         return ReplyKind.MATCHED if waiters else ReplyKind.LATE
-
-
-def _read_decision(envelope: Envelope, body: bytes) -> Decision:
-    require_type(envelope.type, InventoryDecision.TYPE)
-    decision = InventoryDecision.decode(body)
-    if decision.status is OrderStatus.PENDING:
-        raise MalformedMessage("a reply that decides nothing")
-    _require_order(envelope, decision.order_id)
-    return Decision(decision.order_id, decision.status, decision.reason)
-
-
-def _read_delay(envelope: Envelope, body: bytes) -> CheckDelayed:
-    delayed = CheckDelayed.decode(body)
-    _require_order(envelope, delayed.order_id)
-    return delayed
-
-
-def _require_order(envelope: Envelope, order_id: str) -> None:
-    if envelope.correlation_id != order_id:
-        raise MalformedMessage("the reply names another order than its correlation id")

@@ -14,6 +14,7 @@ from shared.contract.errors import WrongSetting
 from shared.service import logs
 from shared.service import providers as setup
 from shared.service.server import bind, serve
+from shared.service.span_export import redaction
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.service.wrong_settings import sentences
 
@@ -56,7 +57,7 @@ def run(
     except OSError as error:
         print(f"{name}: cannot serve on {host}, port {port}: {error.strerror}", file=sys.stderr)
         return 1
-    logs.configure(name, settings.log_level, redaction=setup.redaction(telemetry_settings))
+    logs.configure(name, settings.log_level, redaction=redaction(telemetry_settings))
     for sentence in to_say:
         _log.warning(sentence)
     telemetry = setup.start(name, telemetry_settings)

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,17 +14,17 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from shared.contract import topology
 from shared.service import logs
 from shared.service import telemetry_environment as environment
 from shared.service.otel_variables import QUEUE_SIZES
+from shared.service.span_export import redaction, span_exporter
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.telemetry import (
     FLUSH_SECONDS,
-    PERSONAL_NAMES,
     AioPikaTracing,
     BufferedLogExporter,
     BufferedMetricExporter,
@@ -36,12 +36,8 @@ from shared.telemetry import (
     JoinedHistograms,
     LightMeterProvider,
     LinkedSampler,
-    RedactingSpanExporter,
-    Redaction,
     Sender,
-    SpanEncoder,
     Template,
-    with_error_type,
 )
 from shared.tracing import instruments as metrics
 
@@ -178,28 +174,3 @@ def _watched(provider: _Provider, sender: Sender | None) -> _Signal:
     if sender is not None:
         metrics.observe_lost(sender.account.noun, sender.account.by_reason)
     return _Signal(provider, sender)
-
-
-def span_exporter(settings: TelemetrySettings, environ: Mapping[str, str]) -> SpanExporter | None:
-    """Choose the exporter of spans: OTEL_* variables win over OPENOBSERVE_*; None where traces are switched off."""
-    chosen = environment.exporter_name("traces", settings, environ)
-    if chosen == "none":
-        return None
-    if chosen == "console":
-        return RedactingSpanExporter(ConsoleSpanExporter(), redaction(settings))
-    return BufferedSpanExporter(environment.sender("traces", settings, environ), _encoding(settings))
-
-
-def redaction(settings: TelemetrySettings) -> Redaction:
-    """Say what is personal here."""
-    names = PERSONAL_NAMES | {name.strip() for name in settings.redact_names.split(",")}
-    return Redaction(names, filter(None, [settings.redact_pattern]), kept_in_queries={"order_id"})
-
-
-def _encoding(settings: TelemetrySettings) -> Callable[[Sequence[ReadableSpan]], bytes]:
-    masked = redaction(settings)
-    if settings.span_encoder == "direct":
-        return SpanEncoder(masked).encode
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-
-    return lambda spans: encode_spans([masked.span(with_error_type(span)) for span in spans]).SerializeToString()

@@ -11,7 +11,8 @@ from sqlalchemy.dialects import sqlite
 
 from shared.contract.errors import NewerSchema, StoreUnavailable
 from shared.storage.away import away_as_unavailable
-from shared.storage.engines import Result, Work, attributes_of, engine_for
+from shared.storage.engine import Result, Work
+from shared.storage.engines import attributes_of, engine_for
 from shared.storage.migrations import Migrations
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, make_url, text
 
 from shared.contract.errors import StoreUnavailable
 from shared.storage.away import away_as_unavailable
-from shared.storage.engines import Engine, engine_for
+from shared.storage.engine import Engine
+from shared.storage.engines import engine_for
 from shared.tools.local.postgres import PrivatePostgres
 from tests.transaction_pooler import TransactionPooler
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.tools.defaults import LOCAL_PASSWORD, LOCAL_USER
+from shared.tools.local.launcher import Launcher
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from shared.tools.local.postgres import PrivatePostgres, find_postgres, private_postgres
 from shared.tools.local.rabbitmq import ObtainedBroker, obtain_broker
@@ -20,10 +21,8 @@ from shared.tools.local.surroundings import has_backend, passed_over
 from shared.tools.openobserve.reader import open_reader
 from shared.tools.traces.readback import Reader
 
-__all__ = ["START_SECONDS", "Say", "Stack", "StackError", "running_stack"]
+__all__ = ["Say", "Stack", "StackError", "running_stack"]
 
-START_SECONDS = 60.0
-STOP_SECONDS = 20.0
 
 Say = Callable[[str], None]
 
@@ -106,7 +105,7 @@ def running_stack(
         surroundings = stack.enter_context(passed_over(say))
         environment = {**surroundings, **(overrides or {}), "AMQP_URL": broker.amqp_url, "PYTHONUNBUFFERED": "1"}
         is_embedded = not has_backend(environment)
-        launch = _Launcher(stack, directory, environment)
+        launch = Launcher(stack, directory, environment)
         if is_embedded:
             environment |= {
                 "OPENOBSERVE_URL": f"http://{LOOPBACK}:{traces_port}",
@@ -116,7 +115,9 @@ def running_stack(
             }
             say("starting the receiver for traces ...")
             to_api = ["--order-api-url", f"http://{LOOPBACK}:{api_ports[0]}"]
-            launch("receiver", ["shared.tools.receiver", "--port", str(traces_port), *to_api], traces_port, "/healthz")
+            launch.start(
+                "receiver", ["shared.tools.receiver", "--port", str(traces_port), *to_api], traces_port, "/healthz"
+            )
         databases = _Databases(stack, directory, say, is_shared=apis > 1 or workers > 1)
         say(f"starting {_counted(apis, 'order API')} and {_counted(workers, 'inventory worker')} ...")
         running = Stack(
@@ -160,47 +161,3 @@ class _Databases:
         if self._server is None:
             return f"sqlite:///{self._directory}/{name}.db"
         return self._stack.enter_context(self._server.database())
-
-
-class _Launcher:
-    """Starts services that end in the reverse order, and waits for them all at once."""
-
-    def __init__(self, stack: contextlib.ExitStack, directory: Path, environment: Mapping[str, str]) -> None:
-        self._stack = stack
-        self._directory = directory
-        self._environment = environment
-        self._starting: list[ServiceProcess] = []
-
-    def services(self, name: str, ports: Sequence[int], database_url: str) -> list[ServiceProcess]:
-        """Start instances of a service, one a port, that share a database; several have names of their own."""
-        module, prefix = name.replace("-", "_"), name.replace("-", "_").upper()
-        attributes = self._environment.get("OTEL_RESOURCE_ATTRIBUTES", "")
-        started = []
-        for number, port in enumerate(ports, 1):
-            instance = name if len(ports) == 1 else f"{name}-{number}"
-            environment = {f"{prefix}_HOST": LOOPBACK, f"{prefix}_PORT": str(port), "DATABASE_URL": database_url}
-            if len(ports) > 1:
-                environment["OTEL_RESOURCE_ATTRIBUTES"] = f"{attributes},service.instance.id={instance}".lstrip(",")
-            started.append(self(instance, [module], port, "/ready", environment))
-        return started
-
-    def __call__(
-        self, name: str, module: list[str], port: int, ready: str, environment: Mapping[str, str] | None = None
-    ) -> ServiceProcess:
-        service = ServiceProcess(
-            name,
-            module,
-            url=f"http://{LOOPBACK}:{port}",
-            ready=ready,
-            env={**self._environment, **(environment or {})},
-            log=self._directory / f"{name}.log",
-        )
-        service.start()
-        self._stack.callback(service.end, grace=STOP_SECONDS)
-        self._starting.append(service)
-        return service
-
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        for service in self._starting:
-            service.wait_until_ready(max(0.0, deadline - time.monotonic()))

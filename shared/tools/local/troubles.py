@@ -12,7 +12,8 @@ from shared.tools.dead_letters import work
 from shared.tools.dead_letters.errand import REPLAY
 from shared.tools.dead_letters.letter import DeadLetter
 from shared.tools.local import faults
-from shared.tools.local.stack import START_SECONDS, Say, Stack, StackError
+from shared.tools.local.launcher import START_SECONDS
+from shared.tools.local.stack import Say, Stack, StackError
 from shared.tools.order_client import Answer, OrderClient
 
 REPLY_TIMEOUT = 8.0
