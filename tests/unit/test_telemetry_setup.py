@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from pydantic import ValidationError
 
 from shared.service import logs
+from shared.service.providers import needs_the_sdk
 from shared.service.span_export import span_exporter
 from shared.service.telemetry_environment import exporter_name, propagator
 from shared.service.telemetry_settings import TelemetrySettings
