@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.against import against
@@ -21,6 +22,8 @@ from benchmarks.targets import against_targets
 from shared.tools.local.rabbitmq import obtain_broker
 
 SLOW_RATE, SLOW_SECONDS = 300.0, 0.2
+FUTEX_SECONDS = 3.0
+MAIN = (PRODUCT, FLOOR, RPC)
 
 
 def say(line: str) -> None:
@@ -51,8 +54,11 @@ def main() -> None:
                 checkouts = (chosen.product, chosen.against)
                 counts, seconds = chosen.connections or [64], chosen.seconds or 8.0
                 show(against(setting, checkouts, counts, seconds, chosen.repeats, others, say))
+                if chosen.futex:
+                    pair = [(replace(setting, checkout=each), replace(PRODUCT, name=str(each))) for each in checkouts]
+                    show(futex_calls(pair, max(counts), FUTEX_SECONDS))
             elif chosen.futex:
-                show(futex_calls(setting, [PRODUCT, FLOOR, RPC], 64, chosen.seconds or 3.0))
+                show(futex_calls([(setting, each) for each in MAIN], 64, FUTEX_SECONDS))
             else:
                 _measure(setting, others, chosen)
             print(f"Load average at the end: {load_average()}.", flush=True)
@@ -69,7 +75,9 @@ def _arguments() -> argparse.Namespace:
     which.add_argument("--scale", action="store_true", help="measure more of each service and shards instead")
     which.add_argument("--soak", type=float, metavar="SECONDS", help="only load it for so long, at 300 orders/s")
     which.add_argument("--against", type=_checkout, metavar="PATH", help="only set it to that of another checkout")
-    which.add_argument("--futex", action="store_true", help="only count futex calls, by strace")
+    parser.add_argument(
+        "--futex", action="store_true", help="count futex calls by strace: after --against, else nothing but that"
+    )
     parser.add_argument("--product", type=_checkout, metavar="PATH", default=CHECKOUT, help="its checkout (this)")
     parser.add_argument("--repeats", type=int, metavar="N", help="turns of the whole comparison (5)")
     parser.add_argument("--connections", type=int, nargs="+", metavar="N", help="of each measurement, in turn")
@@ -105,18 +113,15 @@ def _measure(setting: Setting, others: dict[str, list[Process]], chosen: argpars
     slow = f"{SLOW_RATE:.0f} orders/s, receiver takes {SLOW_SECONDS * 1000:.0f} ms an answer"
     show(
         [
-            *(soak(setting, contender, "full load", soak_seconds) for contender in (PRODUCT, FLOOR, RPC)),
-            *(
-                soak(setting, contender, slow, soak_seconds, SLOW_RATE, SLOW_SECONDS)
-                for contender in (PRODUCT, FLOOR, RPC)
-            ),
+            *(soak(setting, each, "full load", soak_seconds) for each in MAIN),
+            *(soak(setting, each, slow, soak_seconds, SLOW_RATE, SLOW_SECONDS) for each in MAIN),
         ]
     )
     if not chosen.quick:
         show(with_a_full_store(setting, seconds, chosen.repeats))
         show(start_up(setting, chosen.repeats))
         if is_countable():
-            show(futex_calls(setting, [PRODUCT, FLOOR, RPC], 64, 3.0))
+            show(futex_calls([(setting, each) for each in MAIN], 64, FUTEX_SECONDS))
 
 
 def _chosen(words: list[str] | None) -> list[Contender]:

@@ -20,11 +20,11 @@ def is_countable() -> bool:
 
 
 def futex_calls(
-    setting: Setting, contenders: Sequence[Contender], connections: int, seconds: float
+    contenders: Sequence[tuple[Setting, Contender]], connections: int, seconds: float
 ) -> list[dict[str, str]]:
-    """Count the futex calls of each contender, one after the other."""
+    """Count the futex calls of each contender in its setting, one after the other."""
     found = []
-    for contender in contenders:
+    for setting, contender in contenders:
         own = setting.within(f"futex {contender.name}")
         with contender.system(own, **contender.environment) as running, ExitStack() as stack:
             load.warm_up(running.urls, connections)

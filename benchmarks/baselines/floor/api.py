@@ -151,6 +151,7 @@ async def main() -> None:
         api,
         port=int(os.environ["PORT"]),
         lifespan="off",
+        proxy_headers=False,
         http="httptools",
         log_level="warning",
         access_log=False,

@@ -11,6 +11,10 @@ from opentelemetry.trace import Span, SpanContext
 
 from benchmarks.baselines.floor import spans
 
+BUSY_BATCH = 8
+GATHER_SECONDS = 0.008
+"""How long what follows a batch of that size gathers: it will be large too, and each takes the GIL from the event loop."""
+
 Write = TypeVar("Write")
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection, Sequence[Write]], Sequence[Result]]
@@ -62,6 +66,12 @@ class GroupCommit(Generic[Write, Result]):
                 waiter.set_result(result)  # type: ignore[arg-type]
             else:
                 waiter.set_exception(error)
+        if len(waiters) < BUSY_BATCH:
+            self._go_on()
+        else:
+            self._loop.call_later(GATHER_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
         if self._waiting:
             self._begin()
         else:
