@@ -91,7 +91,7 @@ def test_an_orders_trace_is_read_back_and_drawn_with_its_links(backend: OpenObse
 async def test_one_order_one_failure_and_one_dead_letter_each_show_as_one_on_their_panels(
     backend: OpenObserveStandIn, system: System, virtual_host: VirtualHost
 ) -> None:
-    fast = {"OPENOBSERVE_URL": backend.url, "OTEL_METRIC_EXPORT_INTERVAL": "500", "LOG_LEVEL": "INFO"}
+    fast = _fast(backend, virtual_host)
     system.start_worker(**fast).wait_until_ready()
     api = system.start_api(**fast)
     api.service.wait_until_ready()
@@ -125,6 +125,15 @@ async def test_one_order_one_failure_and_one_dead_letter_each_show_as_one_on_the
     assert backend.evaluate(increase)["unknown_sku"] == 1
 
 
+def _fast(backend: OpenObserveStandIn, virtual_host: VirtualHost) -> dict[str, str]:
+    management_url = str(virtual_host.api.base_url).removesuffix("/api/")
+    return {
+        "OPENOBSERVE_URL": backend.url,
+        "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        "RABBITMQ_MANAGEMENT_URL": management_url,
+    }
+
+
 def _shown(backend: OpenObserveStandIn, queries: Iterable[str]) -> ItemsView[str, bool]:
     """Which series of a panel are above 0."""
     found: dict[str, bool] = {}
@@ -140,9 +149,9 @@ async def _publish_poison(virtual_host: VirtualHost) -> None:
 
 
 def test_every_panel_has_a_query_that_runs_and_every_table_leads_to_its_trace(
-    backend: OpenObserveStandIn, system: System
+    backend: OpenObserveStandIn, system: System, virtual_host: VirtualHost
 ) -> None:
-    fast = {"OPENOBSERVE_URL": backend.url, "OTEL_METRIC_EXPORT_INTERVAL": "500"}
+    fast = _fast(backend, virtual_host)
     system.start_worker(**fast).wait_until_ready()
     api = system.start_api(**fast)
     api.service.wait_until_ready()

@@ -103,7 +103,8 @@ def running_stack(
         traces_port = free_port(5080)
         broker = stack.enter_context(obtain_broker(os.environ.get("AMQP_URL"), say=say, usual_ports=usual_ports))
         surroundings = stack.enter_context(passed_over(say))
-        environment = {**surroundings, **(overrides or {}), "AMQP_URL": broker.amqp_url, "PYTHONUNBUFFERED": "1"}
+        environment = {"RABBITMQ_MANAGEMENT_URL": broker.management_url or "", **surroundings, **(overrides or {})}
+        environment |= {"AMQP_URL": broker.amqp_url, "PYTHONUNBUFFERED": "1"}
         is_embedded = not has_backend(environment)
         launch = Launcher(stack, directory, environment)
         if is_embedded:
