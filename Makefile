@@ -13,7 +13,7 @@ for candidate in "$$PYTHON" python3.13 python3.12 python3.11 python3 python; do 
     && { echo "$$candidate"; break; }; done
 endef
 
-.PHONY: help demo up scenarios test test-long check format docs torture bench bench-quick bench-scale lock clean
+.PHONY: help demo up scenarios test test-unit test-long check format docs torture bench bench-quick bench-scale lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ scenarios: .venv/runtime ## nine orders in real trouble, and the traces they lea
 test: .venv/dev ## every test, against a real RabbitMQ; BROKER=4.0 picks another generation (root, Debian)
 	@BROKER=$(BROKER) $(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
 
+test-unit: .venv/dev ## the tests that need no broker, in about a minute
+	@$(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal $(ARGS) tests/unit
+
 test-long: .venv/dev ## the faults at the size of production, one at a time (an hour and a half); RECOVERY_TABLE=FILE collects their rows
 	@BROKER=$(BROKER) $(BIN)/pytest -m long $(ARGS)
 
@@ -53,8 +56,8 @@ check: .venv/dev ## lint, format, types and import directions
 format: .venv/dev ## put the code in its format
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
-docs: .venv/dev ## write docs/configuration.md from the settings
-	@$(BIN)/python -m tests.configuration_page
+docs: .venv/dev ## write anew what is generated in docs/
+	@$(BIN)/python -m tests.configuration_page && $(BIN)/python -m tests.asyncapi
 
 torture: .venv/dev ## kill workers, APIs, broker and connections for minutes, and account for every order
 	@$(BIN)/python -m tests.torture $(ARGS)

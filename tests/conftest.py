@@ -13,8 +13,20 @@ from tests.broker import chosen, new_node
 from tests.postgres import private_postgres
 from tests.system import Api, Service, System, TestBroker, VirtualHost, management_of, running_system
 
+TESTS = Path(__file__).parent
+
 # A shell that starts the tests in the background has them ignore Ctrl-C, and they would pass that on to all they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by the room that it is in."""
+    for item in items:
+        rooms = item.path.relative_to(TESTS).parts
+        if rooms[0] == "browser":
+            item.add_marker(pytest.mark.browser)
+        if rooms[0] not in {"unit", "browser"}:
+            item.add_marker(pytest.mark.broker)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from shared.service.settings import UnreadableSecret, load_environment
+from shared.service.environment import prepare
 from shared.service.telemetry_environment import sender
 from shared.service.telemetry_settings import TelemetrySettings
 from tests.faults.scripted_backend import ScriptedBackend
@@ -20,21 +20,21 @@ def test_a_value_may_stand_in_a_file(tmp_path: Path, name: str) -> None:
     named = {f"{name}_FILE": str(tmp_path / "secret")}
 
     with patch.dict(os.environ, named, clear=True):
-        load_environment(tmp_path / "none")
+        prepare("orders", tmp_path / "none")
         assert os.environ[name] == "from the file"
     with patch.dict(os.environ, {**named, name: "set"}, clear=True):
-        load_environment(tmp_path / "none")
+        prepare("orders", tmp_path / "none")
         assert os.environ[name] == "set", "what is set wins"
 
 
-def test_a_file_that_is_not_there_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_said_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = {"AMQP_URL_FILE": str(tmp_path / "none")}
 
-    with (
-        patch.dict(os.environ, named, clear=True),
-        pytest.raises(UnreadableSecret, match=r"AMQP_URL_FILE: .* cannot be read"),
-    ):
-        load_environment(tmp_path / "none")
+    with patch.dict(os.environ, named, clear=True), pytest.raises(SystemExit) as end:
+        prepare("order-api", tmp_path / "none")
+
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("order-api: AMQP_URL_FILE: ")
 
 
 def test_the_password_of_telemetry_may_come_up_later_and_what_waits_for_it_is_sent(tmp_path: Path) -> None:

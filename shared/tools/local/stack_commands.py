@@ -17,7 +17,7 @@ from shared.tools.local.stack import Stack, running_stack
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(demo)
+    app.command(epilog=examples("orders demo # as often as you like: nothing of it stays"))(demo)
     app.command(epilog=examples("orders up", "orders up --workers 4 --apis 2 # on one PostgreSQL, where there is one"))(
         up
     )
