@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.contract.messages import MAX_MESSAGE_BYTES, Identifier
 from shared.service.settings import AmqpUrls, ApiKey, DatabaseUrl, LogLevel, MessageBytes, Port, RetentionDays
+from shared.service.telemetry_settings import Address
 
 
 class Settings(BaseSettings):
@@ -32,7 +33,7 @@ class Settings(BaseSettings):
     """Days after its decision for which an order is remembered; an undecided one is never removed."""
     max_message_bytes: MessageBytes = MAX_MESSAGE_BYTES
     """Bytes of a body that are read from a message; a larger one is put aside unread."""
-    rabbitmq_management_url: str | None = None
+    rabbitmq_management_url: Address | None = None
     """Where the broker tells of its queues, if that is not 10,000 ports above AMQP."""
     log_level: LogLevel = "INFO"
     """Least severe level that is logged."""

@@ -70,7 +70,7 @@ class TelemetrySettings(BaseSettings):
     Ten minutes at 100 orders a second are 324,000 spans of 86 to 105 bytes: 34 MB, were all of them one process's.
     """
 
-    redact_names: str = ""
+    redact_names: Annotated[str, Field(pattern=r"^[A-Za-z0-9_., -]*$"), Takes("names, separated by commas")] = ""
     """Attributes and log fields that are masked whatever they hold, beside those that are personal by their name."""
     redact_pattern: Annotated[str, AfterValidator(_check_pattern), Takes("a regular expression")] = ""
     """What is masked in every text, beside e-mail addresses."""

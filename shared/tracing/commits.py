@@ -16,17 +16,17 @@ _tracer = trace.get_tracer("traced-orders", schema_url=semconv.SCHEMA_URL)
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class CommitSpans:
     """What is told of every transaction of a group commit: its name, and the attributes of the conventions for databases."""
 
     name: str
     attributes: Mapping[str, types.AttributeValue]
 
 
-def described(name: str, where: Mapping[str, types.AttributeValue], statements: str) -> Described:
+def described(name: str, where: Mapping[str, types.AttributeValue], statements: str) -> CommitSpans:
     """Describe the transactions of a group commit; `statements` are constant, and hold no value."""
     about = {semconv.DB_OPERATION_NAME: "BATCH", semconv.DB_QUERY_SUMMARY: name, semconv.DB_QUERY_TEXT: statements}
-    return Described(name, {**where, **about})
+    return CommitSpans(name, {**where, **about})
 
 
 def waiting_span() -> SpanContext:
@@ -34,7 +34,7 @@ def waiting_span() -> SpanContext:
     return trace.get_current_span().get_span_context()
 
 
-def committing(commit: Described, members: Sequence[SpanContext]) -> AbstractContextManager[object]:
+def committing(commit: CommitSpans, members: Sequence[SpanContext]) -> AbstractContextManager[object]:
     """Begin the span of a transaction, and count its writes; no span where nobody traces any of them.
 
     Where one is traced, the transaction is a part of its trace; where several are, it is a trace of its own, linked to each.

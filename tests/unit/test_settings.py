@@ -21,7 +21,8 @@ from shared.service.wrong_settings import sentences
 NAMES = [
     (kind, name.upper()) for kind in (ApiSettings, WorkerSettings, TelemetrySettings) for name in kind.model_fields
 ]
-FREE = {"ORDER_API_HOST", "INVENTORY_WORKER_HOST", "OPENOBSERVE_USER", "OPENOBSERVE_PASSWORD", "DEPLOYMENT_ENVIRONMENT"}
+FREE = {"ORDER_API_HOST", "INVENTORY_WORKER_HOST", "OPENOBSERVE_USER", "OPENOBSERVE_PASSWORD", "DEPLOYMENT_ENVIRONMENT",
+        "OPENOBSERVE_PASSWORD_FILE", "REDACT_PATTERN"}  # fmt: skip
 """What takes any text."""
 NONSENSE = "no \N{PILE OF POO} sense\n"
 PORTS = (("0", 0), ("65535", 65535), ("tcp://10.96.0.12:8000", 8000), ("tcp://[fd00::1]:9000", 9000))
@@ -61,6 +62,10 @@ VALID: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "OPENOBSERVE_PUBLIC_URL": (("http://host", "http://host"),),
     "OPENOBSERVE_ORG": (("a_b-c.D9", "a_b-c.D9"), ("o" * 256, "o" * 256)),
     "TELEMETRY_BUFFER_MB": (("0.001", 0.001),),
+    "TRUST_CALLERS_SAMPLING": (("false", False), ("1", True)),
+    "RABBITMQ_MANAGEMENT_URL": (("http://host:15672", "http://host:15672"),),
+    "REDACT_NAMES": (("phone, loyalty.card", "phone, loyalty.card"),),
+    "SPAN_ENCODER": (("official", "official"),),
 }
 WRONG: Mapping[str, tuple[str, ...]] = {
     "AMQP_URL": (
@@ -102,6 +107,9 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "OPENOBSERVE_PUBLIC_URL": ("nonsense", "http://me:secret@host"),
     "OPENOBSERVE_ORG": ("a/b", "a b", "o" * 257),
     "TELEMETRY_BUFFER_MB": ("0", "inf", "-1"),
+    "RABBITMQ_MANAGEMENT_URL": ("nonsense",),
+    "REDACT_NAMES": ("a;b",),
+    "SPAN_ENCODER": ("fast",),
 }
 
 
@@ -171,6 +179,14 @@ def test_half_a_login_is_one_sentence_that_names_the_other_half(
     (sentence,) = _sentences(TelemetrySettings)
 
     assert sentence.startswith(f"{missing}: ")
+
+
+def test_a_pattern_that_is_none_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDACT_PATTERN", "(")
+
+    (sentence,) = _sentences(TelemetrySettings)
+
+    assert sentence.startswith("REDACT_PATTERN: ")
 
 
 def test_a_login_within_the_address_is_one_and_is_shown_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
