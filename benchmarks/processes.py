@@ -13,6 +13,16 @@ class Process:
     """A process that is measured."""
 
     pid: int
+    log: Path | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether it runs no more; its parent is this process, which has not asked for its status yet."""
+        return _stat(self.pid)[0] == "Z"
+
+    def last_words(self) -> str:
+        """Give the end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:]) if self.log else ""
 
     def cpu_seconds(self) -> float:
         """CPU time so far, of all its threads."""

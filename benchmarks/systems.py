@@ -117,7 +117,7 @@ def product(
         running_workers, worker_urls = start(workers, "inventory_worker", "inventory")
         running_apis, urls = start(apis, "order_api", "orders")
         for url in (*worker_urls, *urls):
-            wait_until_ready(url)
+            _wait_until_ready(url, [*running_workers, *running_apis])
         yield _serving(urls, running_apis, running_workers)
 
 
@@ -177,11 +177,6 @@ def receiver(directory: Path, delay: float = 0.0) -> Iterator[str]:
         yield url
 
 
-def wait_until_ready(url: str) -> None:
-    """Wait until a service says that it is ready."""
-    eventually(lambda: _answers(f"{url}/ready"), within=START_SECONDS, what=f"{url}/ready")
-
-
 def seconds_to_ready(setting: Setting) -> dict[str, float]:
     """Start the order API and the inventory worker, one after the other, and time each until it is ready."""
     found = {}
@@ -196,8 +191,8 @@ def seconds_to_ready(setting: Setting) -> dict[str, float]:
                 f"{module.upper()}_PORT": str(port),
             }
             began = time.perf_counter()
-            _start(stack, setting, module, environment)
-            wait_until_ready(f"http://{LOOPBACK}:{port}")
+            process = _start(stack, setting, module, environment)
+            _wait_until_ready(f"http://{LOOPBACK}:{port}", [process])
             found[module] = time.perf_counter() - began
     return found
 
@@ -207,13 +202,29 @@ def _start(stack: ExitStack, setting: Setting, module: str, environment: Mapping
     log = setting.directory / f"{module}.log"
     handle = GuardedProcess([sys.executable, "-m", module], env={**plain, **code_of(CHECKOUT), **environment}, log=log)
     stack.callback(handle.end, grace=20)
-    return Process(handle.pid)
+    return Process(handle.pid, log)
 
 
 def _serving(urls: Sequence[str], apis: Sequence[Process], workers: Sequence[Process]) -> Running:
     for url in urls:
-        eventually(lambda url=url: _serves(url), within=START_SECONDS, what=f"orders at {url}")  # type: ignore[misc]
+        _until(lambda url=url: _serves(url), f"orders at {url}", [*apis, *workers])  # type: ignore[misc]
     return Running(urls, apis, workers)
+
+
+def _wait_until_ready(url: str, processes: Sequence[Process]) -> None:
+    _until(lambda: _answers(f"{url}/ready"), f"{url}/ready", processes)
+
+
+def _until(probe: Callable[[], bool], what: str, processes: Sequence[Process]) -> None:
+    """Wait until a probe succeeds; raises RuntimeError as soon as one of the processes has ended instead."""
+
+    def look() -> bool:
+        for process in processes:
+            if process.has_ended:
+                raise RuntimeError(f"a process has ended before {what} was there:\n{process.last_words()}")
+        return probe()
+
+    eventually(look, within=START_SECONDS, what=what)
 
 
 def _serves(url: str) -> bool:

@@ -115,7 +115,9 @@ def test_an_order_is_one_trace_with_the_spans_and_links_of_the_product(running: 
     answer = running.place(new_id())
     trace_id = answer.headers["x-trace-id"]
 
-    spans = running.receiver.wait_for_trace(trace_id, lambda found: len(found) >= len(PARENTS) + 2, within=60)
+    spans = running.receiver.wait_for_trace(
+        trace_id, lambda found: len(found) >= len(PARENTS) + 2, within=60, with_commits=True
+    )
 
     names = {span.span_id: span.name for span in spans}
     by_name = {span.name: span for span in spans}
