@@ -19,7 +19,7 @@ def compare(
     others: Mapping[str, Sequence[Process]],
     say: Callable[[str], None],
 ) -> list[Row]:
-    """Measure every contender and `others`, the broker that it uses, at every number of connections, in turns."""
+    """Measure every contender and `others`, the broker that it uses, at every number of connections, in turns that go to and fro."""
     rows = {
         (contender.name, count): Row(contender.name, count)
         for count in connections
@@ -27,7 +27,7 @@ def compare(
         if contender.only_at is None or count in contender.only_at
     }
     for repeat in range(repeats):
-        for contender in contenders:
+        for contender in contenders if repeat % 2 == 0 else reversed(contenders):
             mine = [row for row in rows.values() if row.name == contender.name]
             if not mine:
                 continue

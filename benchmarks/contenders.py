@@ -37,4 +37,5 @@ FLOOR = Contender("the floor: every promise and span, bare libraries", systems.f
 RPC = Contender("patterns.RPC, traced; no promise", systems.rpc, 5)
 TUTORIAL = Contender("tutorial's HTTP pair, traced; no promise", systems.tutorial, 3, only_at=FEW)
 
-ALL = (PRODUCT, VERBOSE, SAMPLED, NO_TRACES, UNTRACED, FLOOR, RPC, TUTORIAL)
+ALL = (UNTRACED, PRODUCT, FLOOR, RPC, TUTORIAL, VERBOSE, NO_TRACES, SAMPLED)
+"""In the order of their turns: those next to each other that are set against each other."""
