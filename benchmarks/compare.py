@@ -19,7 +19,7 @@ def compare(
     others: Mapping[str, Sequence[Process]],
     say: Callable[[str], None],
 ) -> list[Row]:
-    """Measure every contender and `others`, the broker that it uses, at every number of connections, in turns that go to and fro."""
+    """Measure every contender and `others`, the broker it uses, at every number of connections, in turns that go to and fro."""
     rows = {
         (contender.name, count): Row(contender.name, count)
         for count in connections
