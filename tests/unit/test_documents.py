@@ -14,6 +14,7 @@ from inventory_worker import routes as worker_routes
 from order_api import routes as api_routes
 from shared.service.probes import probes
 from shared.tools.cli import app
+from shared.tools.openobserve.alerts import ALERTS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -53,7 +54,7 @@ ORDERS = sorted(
     {
         found[1]
         for _, line in LINES
-        if (found := re.match(r"(?:\.venv/bin/|docker compose exec [\w-]+ )?orders (.+)", line))
+        if (found := re.match(r"(?:\.venv/bin/|docker compose exec (?:-e \S+ )*[\w-]+ )?orders (.+)", line))
     }
 )
 
@@ -162,8 +163,29 @@ def test_every_http_call_has_a_route() -> None:
 
 
 def test_every_service_of_compose_is_there() -> None:
-    named = {name for _, line in LINES for name in re.findall(r"docker compose (?:exec|build) ([\w-]+)", line)}
+    named = {
+        name for _, line in LINES for name in re.findall(r"docker compose (?:exec|build) (?:-e \S+ )*([\w-]+)", line)
+    }
     named |= {name for _, line in LINES for name in re.findall(r"--scale ([\w-]+)=", line)}
 
     assert named
     assert named <= set(SERVICES)
+
+
+@pytest.mark.parametrize("alert", [alert.name for alert in ALERTS])
+def test_the_runbook_has_an_entry_for_each_alert(alert: str) -> None:
+    assert re.search(rf"^## .+\n\n`{alert}`", TEXTS["docs/runbook.md"], re.MULTILINE)
+
+
+def test_no_metric_of_ours_that_is_named_in_the_documents_is_made_up() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "shared" / "tracing").glob("*.py"))
+    made = {"orders.spans.lost", "orders.data_points.lost", "orders.log_records.lost"}
+    made |= {
+        f"orders.{room}.{name}" for room in ("queue", "connection") for name in re.findall(r'gauge\(\s*"(\w+)"', source)
+    }
+    made |= set(re.findall(r'"(orders\.[\w.]+)"', source))
+
+    named = {name for text in TEXTS.values() for name in re.findall(r"`(orders\.[a-z_.]+)`", text)}
+
+    assert len(named) > 10
+    assert named - made == set()
