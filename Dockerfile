@@ -12,14 +12,20 @@ RUN pip install --require-hashes -r requirements-uv.lock \
  && uv venv "$VIRTUAL_ENV" \
  && uv pip install --require-hashes -r requirements.lock
 
-COPY pyproject.toml README.md LICENSE ./
-COPY order_api order_api
-COPY inventory_worker inventory_worker
+# What changes more often comes later. The README is no part of the image, so that an edit of it builds nothing anew.
+COPY pyproject.toml LICENSE ./
 COPY shared shared
-RUN uv pip install --no-deps .
+COPY inventory_worker inventory_worker
+COPY order_api order_api
+RUN touch README.md && uv pip install --no-deps .
 
 
 FROM python:3.13-slim
+
+LABEL org.opencontainers.image.title="Traced Orders" \
+      org.opencontainers.image.description="Order API and inventory worker over RabbitMQ, with one whole trace an order" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.13-slim"
 
 # Inside a container the loopback address reaches nobody.
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 \
@@ -35,4 +41,11 @@ USER 10001:10001
 # In exec form the service gets the signal itself, with no shell before it.
 STOPSIGNAL SIGTERM
 EXPOSE 8000 8001
+# Whether the process serves; whether all that it needs is there is what /ready says. Which service it is, its command says.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", "\
+import os, urllib.request; \
+worker = b'inventory-worker' in open('/proc/1/cmdline', 'rb').read(); \
+name, usual = ('INVENTORY_WORKER_PORT', '8001') if worker else ('ORDER_API_PORT', '8000'); \
+port = (os.environ.get(name) or usual).rpartition(':')[2]; \
+urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=4)"]
 CMD ["order-api"]

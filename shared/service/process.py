@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 from fastapi import FastAPI
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from shared.contract.errors import WrongSetting
 from shared.service import logs
 from shared.service import providers as setup
-from shared.service.server import bind, serve
+from shared.service.server import bind, is_loopback, serve
 from shared.service.span_export import redaction
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.service.wrong_settings import sentences
@@ -31,6 +31,10 @@ class ServiceSettings(Protocol):
     @property
     def log_level(self) -> str:
         """Least severe level that is logged."""
+
+    @property
+    def order_api_key(self) -> SecretStr | None:
+        """What whoever writes must send; None where nothing is asked for."""
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
@@ -60,6 +64,8 @@ def run(
     logs.configure(name, settings.log_level, redaction=redaction(telemetry_settings))
     for sentence in to_say:
         _log.warning(sentence)
+    if settings.order_api_key is None and not all(is_loopback(each) for each in sockets):
+        _log.warning("whoever reaches %s, port %d, may write: ORDER_API_KEY is not set", host, port)
     telemetry = setup.start(name, telemetry_settings)
     try:
         with asyncio.Runner(loop_factory=_event_loop()) as runner:

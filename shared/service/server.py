@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from ipaddress import ip_address
 
 import uvicorn
 from fastapi import FastAPI
@@ -40,6 +41,11 @@ def bind(host: str, port: int) -> list[socket.socket]:
             taken.append(each)
         undo.pop_all()
     return taken
+
+
+def is_loopback(taken: socket.socket) -> bool:
+    """Tell whether only this machine reaches a socket."""
+    return ip_address(taken.getsockname()[0].partition("%")[0]).is_loopback
 
 
 async def serve(name: str, app: FastAPI, sockets: list[socket.socket]) -> bool:

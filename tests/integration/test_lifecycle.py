@@ -30,6 +30,18 @@ def test_without_a_backend_orders_are_served_and_the_service_says_so_once(system
     assert api.service.log.count("running untraced") == worker.log.count("running untraced") == 1
 
 
+def test_a_service_that_others_reach_says_that_they_may_write_unless_there_is_a_key(system: System) -> None:
+    open_one = system.start_api(ORDER_API_HOST="0.0.0.0")  # noqa: S104
+    guarded = system.start_api(ORDER_API_HOST="0.0.0.0", ORDER_API_KEY="a-key")  # noqa: S104
+    local = system.start_api()
+    for each in (open_one, guarded, local):
+        each.service.wait_until_ready()
+
+    found = ["ORDER_API_KEY is not set" in each.service.log for each in (open_one, guarded, local)]
+
+    assert found == [True, False, False]
+
+
 def test_with_a_backend_that_is_down_orders_are_served_and_the_end_is_orderly(system: System) -> None:
     with claim_port() as claim:
         nobody = f"http://127.0.0.1:{port_of(claim)}"

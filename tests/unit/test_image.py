@@ -1,9 +1,12 @@
 """What the image of the services holds: the commands for people, and nothing of what runs it all on one machine."""
 
+import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import permutations
 from pathlib import Path
 
@@ -59,6 +62,40 @@ def test_the_image_is_built_without_what_runs_it_all_on_one_machine() -> None:
     for directory in LEFT_OUT:
         assert (ROOT / directory).is_dir()
         assert lines.index(directory) > lines.index("!shared"), "the last line that matches wins"
+
+
+def test_the_images_own_check_asks_the_service_that_it_runs() -> None:
+    line = next(line for line in _instructions() if line.startswith("HEALTHCHECK"))
+    _, _, program = json.loads(line.partition(" CMD ")[2])
+    check = [sys.executable, "-c", program]
+
+    with HTTPServer(("127.0.0.1", 0), _Healthy) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        there = subprocess.run(check, env={"ORDER_API_PORT": str(server.server_port)}, timeout=60, check=False)
+    gone = subprocess.run(check, env={"ORDER_API_PORT": "1"}, capture_output=True, timeout=60, check=False)
+
+    assert (there.returncode, gone.returncode) == (0, 1)
+
+
+def test_an_edit_of_the_readme_builds_nothing_of_the_image_anew() -> None:
+    copied = [line for line in _instructions() if line.startswith("COPY ")]
+
+    assert copied
+    assert not any("README" in line for line in copied)
+    assert "!README.md" not in (ROOT / ".dockerignore").read_text()
+
+
+def _instructions() -> list[str]:
+    return (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+
+
+class _Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def test_only_one_door_leads_to_what_the_image_leaves_out(graph: grimp.ImportGraph) -> None:
