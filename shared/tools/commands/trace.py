@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -79,13 +79,12 @@ def _reading(what: str, api: str) -> Iterator[tuple[Reader | None, Trace, str | 
     if Path(what).suffix and Path(what).is_file():
         yield None, _from_file(Path(what)), None
         return
-    if re.fullmatch("[0-9a-f]{32}", what.lower()):
+    order = _order(what, api)
+    if order is None:
         trace_id, order_id, since = what.lower(), None, datetime.now(UTC) - TRACE_ID_REACH
+    elif order["trace_id"] is None:
+        raise ApiError(f"Order {what} was placed untraced.")
     else:
-        with OrderClient(api) as client:
-            order = client.look(what).require_success()
-        if order["trace_id"] is None:
-            raise ApiError(f"Order {what} was placed untraced.")
         trace_id, order_id, since = order["trace_id"], what, datetime.fromisoformat(order["created_at"])
     settings = backend_settings()
     url = settings.openobserve_url or TRACES_URL
@@ -94,6 +93,18 @@ def _reading(what: str, api: str) -> Iterator[tuple[Reader | None, Trace, str | 
         if found is None:
             raise ReadbackError(f"{url} has no trace {trace_id}.")
         yield reader, found, order_id
+
+
+def _order(what: str, api: str) -> dict[str, Any] | None:
+    """Give the order with this id; None where it is a trace's id and no order's, which may look alike."""
+    is_like_a_trace_id = re.fullmatch("[0-9a-f]{32}", what.lower()) is not None
+    try:
+        with OrderClient(api) as client:
+            return client.look(what).require_success()
+    except ApiError:
+        if is_like_a_trace_id:
+            return None
+        raise
 
 
 def _from_file(path: Path) -> Trace:
