@@ -57,7 +57,10 @@ def fold(name: str) -> str:
 
 
 _OUR_NAMES = [
-    value for value in vars(semconv).values() if isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)+", value)
+    value
+    for module in (semconv, names)
+    for value in vars(module).values()
+    if isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)+", value)
 ]
 _OWN = frozenset(_OWN_COLUMNS.split())
 _NAMES = {fold(name): name for name in (*_OUR_NAMES, *_HTTP_NAMES.split(), *_RESOURCE_NAMES.split())}
