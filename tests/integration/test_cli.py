@@ -214,7 +214,7 @@ def test_the_help_of_the_whole_says_what_the_exit_codes_mean() -> None:
     shown = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
 
     assert "ends with 0 when all went well, 1 when something failed" in shown
-    assert "2 for a command that was not understood, and 130 after Ctrl-C" in shown
+    assert "2 for a command or a setting that was not understood, and 130 after Ctrl-C" in shown
 
 
 def test_a_shell_completes_the_commands() -> None:
