@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -115,7 +115,7 @@ def _settings() -> Iterator[str]:
 
 def _default(value: Any) -> str:
     match value:
-        case None | ():
+        case None | () | "":
             return "none"
         case SecretStr():
             raise ValueError("a secret has no default")
@@ -146,6 +146,10 @@ def _takes(field: FieldInfo) -> str:
         return f"a{' whole' if field.annotation is int else ''} number {' '.join(limits)}"
     if field.annotation is bool:
         return "true or false"
+    if get_origin(field.annotation) is Literal:
+        return " or ".join(get_args(field.annotation))
+    if Path in get_args(field.annotation):
+        return "the path of a file"
     return "up to 64 letters, digits and `._-`" if any(hasattr(part, "pattern") for part in metadata) else "any text"
 
 

@@ -21,8 +21,8 @@ from shared.service.wrong_settings import sentences
 NAMES = [
     (kind, name.upper()) for kind in (ApiSettings, WorkerSettings, TelemetrySettings) for name in kind.model_fields
 ]
-FREE = {"ORDER_API_HOST", "INVENTORY_WORKER_HOST", "OPENOBSERVE_USER", "OPENOBSERVE_PASSWORD", "DEPLOYMENT_ENVIRONMENT",
-        "OPENOBSERVE_PASSWORD_FILE", "REDACT_PATTERN"}  # fmt: skip
+FREE = {"ORDER_API_HOST", "INVENTORY_WORKER_HOST", "OPENOBSERVE_USER", "OPENOBSERVE_PASSWORD", "DEPLOYMENT_ENVIRONMENT"}
+FREE |= {"OPENOBSERVE_PASSWORD_FILE", "REDACT_NAMES", "REDACT_PATTERN"}
 """What takes any text."""
 NONSENSE = "no \N{PILE OF POO} sense\n"
 PORTS = (("0", 0), ("65535", 65535), ("tcp://10.96.0.12:8000", 8000), ("tcp://[fd00::1]:9000", 9000))
@@ -62,12 +62,9 @@ VALID: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "OPENOBSERVE_PUBLIC_URL": (("http://host", "http://host"),),
     "OPENOBSERVE_ORG": (("a_b-c.D9", "a_b-c.D9"), ("o" * 256, "o" * 256)),
     "RABBITMQ_MANAGEMENT_URL": (("http://host:15672", "http://host:15672"),),
+    "SPAN_ENCODER": (("direct", "direct"), ("official", "official")),
     "TRUST_CALLERS_SAMPLING": (("true", True), ("false", False), ("0", False)),
     "TELEMETRY_BUFFER_MB": (("0.001", 0.001),),
-    "TRUST_CALLERS_SAMPLING": (("false", False), ("1", True)),
-    "RABBITMQ_MANAGEMENT_URL": (("http://host:15672", "http://host:15672"),),
-    "REDACT_NAMES": (("phone, loyalty.card", "phone, loyalty.card"),),
-    "SPAN_ENCODER": (("official", "official"),),
 }
 WRONG: Mapping[str, tuple[str, ...]] = {
     "AMQP_URL": (
@@ -109,11 +106,10 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "OPENOBSERVE_PUBLIC_URL": ("nonsense", "http://me:secret@host"),
     "OPENOBSERVE_ORG": ("a/b", "a b", "o" * 257),
     "RABBITMQ_MANAGEMENT_URL": ("nonsense", "amqp://host:15672"),
+    "SPAN_ENCODER": ("none",),
+    "REDACT_PATTERN": ("(", "[a"),
     "TRUST_CALLERS_SAMPLING": ("maybe", "2"),
     "TELEMETRY_BUFFER_MB": ("0", "inf", "-1"),
-    "RABBITMQ_MANAGEMENT_URL": ("nonsense",),
-    "REDACT_NAMES": ("a;b",),
-    "SPAN_ENCODER": ("fast",),
 }
 
 
@@ -158,7 +154,11 @@ def test_empty_is_unset(kind: type[BaseSettings], name: str, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("kind", "name", "value"),
-    [(*found, value) for found in NAMES if found[1] not in FREE for value in (*WRONG.get(found[1], ()), NONSENSE)],
+    [
+        (*found, value)
+        for found in NAMES
+        for value in (*WRONG.get(found[1], ()), *(() if found[1] in FREE else (NONSENSE,)))
+    ],
 )
 def test_nonsense_is_one_sentence_that_names_the_setting(
     kind: type[BaseSettings], name: str, value: str, monkeypatch: pytest.MonkeyPatch

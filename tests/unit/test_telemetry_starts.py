@@ -41,5 +41,5 @@ def test_no_value_of_any_variable_ends_a_start_or_hangs_an_end() -> None:
     )
 
     assert len(cases) > 400
-    assert json.loads(done.stdout.splitlines()[-1]) == {}  # after what the console exporter wrote
+    assert json.loads(done.stdout.splitlines()[-1]) == {}
     assert "Traceback" not in done.stderr
