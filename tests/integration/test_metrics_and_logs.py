@@ -11,6 +11,7 @@ from opentelemetry.test._otlp_test_server import OtlpProtoTestServer
 
 from shared.contract.messages import DECISION_TYPE, InventoryDecision, OrderStatus
 from tests.system import Api, System, VirtualHost, new_id, order_body
+from tests.telemetry_names import conventional, own_attributes, own_events, own_metrics
 from tests.waiting import eventually
 
 MESSAGING_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
@@ -170,6 +171,26 @@ def test_the_level_decides_whether_there_is_no_line_or_one_a_step(
     for service in (api.service, worker):
         assert service.log.count(order_id) >= expected
         assert expected or order_id not in service.log
+
+
+def test_every_name_that_is_exported_is_of_the_conventions_or_in_a_registry(
+    api: Api, signals: Signals, system: System
+) -> None:
+    asyncio.run(_place(api, 20))
+    _settled_series(signals, orders=20)
+    spans = system.receiver.spans()
+
+    attributes = {name for span in spans for name in (*span.attributes, *span.resource)}
+    attributes |= {name for span in spans for link in span.links for name in link.attributes}
+    attributes |= {name for span in spans for event in span.events for name in event.attributes}
+    attributes |= {name for _, _, series in signals.series for name, _ in series}
+    units = {name: metric.unit for name, metric in signals.metrics.items()}
+
+    assert spans
+    assert attributes <= own_attributes() | conventional()
+    assert units.keys() <= own_metrics().keys() | conventional()
+    assert {name: unit for name, unit in units.items() if name in own_metrics()}.items() <= own_metrics().items()
+    assert {event.name for span in spans for event in span.events} <= own_events() | {"exception"}
 
 
 def _settled_series(signals: Signals, orders: int) -> set[tuple[str, str, frozenset[tuple[str, str]]]]:
