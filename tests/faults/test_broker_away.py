@@ -101,6 +101,7 @@ def test_both_services_say_that_the_broker_is_away_and_when_it_is_back(system: S
         service.wait_until_ready()
 
 
+@pytest.mark.long
 def test_a_crash_of_the_broker_under_load_loses_no_accepted_order_and_doubles_none(
     system: System, node: PrivateNode
 ) -> None:

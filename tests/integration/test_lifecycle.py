@@ -152,6 +152,7 @@ def test_a_service_on_localhost_answers_on_each_of_its_addresses(system: System)
     assert service.end() == 0
 
 
+@pytest.mark.long
 def test_an_idle_connection_is_kept_longer_than_the_60_s_of_usual_proxies(api: Api) -> None:
     connection = http.client.HTTPConnection(urlsplit(api.service.url).netloc, timeout=61)
     with closing(connection):

@@ -28,7 +28,7 @@ def _assert_nobody_was_worse_off(found: Findings, strays: int = 1) -> None:
     assert found.row.redelivered <= strays, "every delivery is one nearer to a limit"
 
 
-@sizes(Size(15, 40), long(60, 100), long(300, 50))
+@sizes(Size(10, 40), long(60, 100), long(300, 50))
 def test_the_workers_postgresql_is_killed_and_checks_wait(rig: Rig, own_postgres: PrivatePostgres, size: Size) -> None:
     """SIGKILL on the server: open transactions are gone, new connections are refused until it is started again."""
     with own_postgres.database() as url:
@@ -50,7 +50,7 @@ def test_the_workers_postgresql_is_killed_and_checks_wait(rig: Rig, own_postgres
         found.assert_in_time(SLACK_SECONDS)
 
 
-@sizes(Size(15, 40), long(60, 100))
+@sizes(Size(10, 40), long(60, 100))
 def test_the_workers_sqlite_file_is_locked_by_somebody_else_and_checks_wait(rig: Rig, size: Size) -> None:
     """Another process holds the lock, as a backup or a person with a shell does: reads go on, every write has to wait."""
     worker = rig.start_worker()
@@ -92,7 +92,7 @@ def test_twenty_short_outages_of_the_workers_database_in_a_row_bring_no_check_ne
         found.assert_in_time(SLACK_SECONDS)
 
 
-@sizes(Size(15, 40), long(60, 100))
+@sizes(Size(10, 40), long(60, 100))
 def test_the_apis_postgresql_is_killed_and_replies_wait(rig: Rig, own_postgres: PrivatePostgres, size: Size) -> None:
     """SIGKILL on the server while checks wait for the worker, which then replies to an API that can record nothing.
 

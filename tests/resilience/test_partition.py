@@ -25,6 +25,7 @@ NOTICE_SECONDS = 60.0
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 @sizes(Size(10, 15), long(60, 15))
 async def test_the_node_that_leads_the_checks_is_cut_off_from_the_others_and_nothing_is_lost(
     tmp_path: Path, size: Size

@@ -23,7 +23,7 @@ ORDERS, HELD_SECONDS = 10, 1.5
 SENT_SECONDS = 5.0
 
 
-@sizes(Size(20, 5), long(60, 5))
+@sizes(Size(10, 5), long(60, 5))
 def test_confirms_that_take_four_seconds_are_waited_for_and_not_taken_for_lost(rig: Rig, size: Size) -> None:
     """A slow disk or a slow way: everything between the API and the broker takes 2 s each way, while no worker takes anything.
 

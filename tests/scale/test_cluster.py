@@ -18,6 +18,7 @@ AWAY_SECONDS = 5.0
 LONGEST_SILENCE = 10.0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(480)
 async def test_a_cluster_loses_its_nodes_in_turn_and_no_order_is_lost_or_kept_waiting(tmp_path: Path) -> None:
     """Three nodes keep every queue three times; every service knows the way to each, through a proxy, and uses one.

@@ -48,6 +48,7 @@ class Client:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_who_reconnects_before_a_queue_has_a_new_leader_publishes_to_it_soon_after(tmp_path: Path) -> None:
     """The node that leads a queue loses power, and stays away.

@@ -19,6 +19,7 @@ STOCK = {"widget": 1_000_000, "gadget": 3, "scarce": 20}
 SMALLEST_SHARE = 0.35
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_every_process_is_restarted_in_turn_while_orders_flow_and_nothing_is_lost(tmp_path: Path) -> None:
     """Each process gets SIGTERM, ends by itself, and is started again on its port before the next one is asked to end.
