@@ -42,8 +42,11 @@ def test_two_demonstrations_side_by_side_both_show_every_outcome_and_a_whole_tra
         assert re.search(r"again\s+200\s+success", done.stdout)
         assert re.search(r"ORDER12, worker paused\s+202\s+pending", done.stdout)
         assert re.search(r"ORDER12, worker back\s+200\s+success", done.stdout)
-        for part in ("creation_context", "reply", "duplicate_of", "batch_member", "late_reply_to"):
+        for part in ("creation_context", "reply", "duplicate_of", "late_reply_to"):
             assert f"↪ {part} →" in done.stdout
+        assert done.stdout.count("commit reservations") >= 2, (
+            "below the check that it served, or linked from a trace of its own"
+        )
     assert not list(tmp_path.glob("*/*")), "files are left"
     assert not _processes_that_mention(str(tmp_path)), "processes are left"
 

@@ -11,10 +11,15 @@ from pathlib import Path
 
 import aio_pika
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from shared.contract import topology
+from shared.service.telemetry_settings import TelemetrySettings
+from shared.telemetry import semconv
 from shared.tools.openobserve.alerts import ALERTS
+from shared.tools.openobserve.client import ObserveError, OpenObserve
 from shared.tools.openobserve.dashboard import CHARTS, TABLES, dashboard
+from shared.tools.openobserve.reader import span_from_row
 from tests.browser.embedded_receiver import running as embedded_receiver
 from tests.openobserve import PASSWORD, USER, openobserve
 from tests.openobserve_dashboards import complaints
@@ -64,18 +69,20 @@ def test_an_orders_trace_is_read_back_and_drawn_with_its_links(backend: OpenObse
     api = system.start_api(OPENOBSERVE_URL=backend.url)
     api.service.wait_until_ready()
     order = api.submit({"widget": 1}, new_id()).json()
-    eventually(lambda: len([row for row in backend.rows if order["trace_id"] in row["links"]]) >= 5, what="its commits")
+    names = ("POST /orders", "commit orders", "process orders:inventory.check", "commit reservations")
+    eventually(
+        lambda: set(names) <= {row["operation_name"] for row in backend.rows if order["trace_id"] in str(row.values())},
+        what="its spans",
+    )
 
     drawn = _orders(backend.url, "trace", order["order_id"], ORDER_API_URL=api.service.url)
     as_json = _orders(backend.url, "trace", order["order_id"], "--json", ORDER_API_URL=api.service.url)
 
     assert drawn.returncode == 0, drawn.stderr
     lines = drawn.stdout.splitlines()
-    names = ("POST /orders", "send orders:inventory.check", "process orders:inventory.check")
     assert all(any(name in line for line in lines) for name in names), drawn.stdout
     assert any("reply → process order-api.replies" in line for line in lines)
-    assert "linked from other traces" in drawn.stdout
-    assert "batch_member → POST /orders" in drawn.stdout
+    assert f"trace_id={order['trace_id']}" in lines[-1]
     read = json.loads(as_json.stdout)
     process = next(span for span in read["spans"] if span["name"] == "process orders:inventory.check")
     assert (process["kind"], process["service"]) == ("CONSUMER", "inventory-worker")
@@ -270,11 +277,78 @@ def test_each_failure_is_one_sentence_and_exit_code_1(backend: OpenObserveStandI
             "is not OpenObserve": [_orders(api.service.url, *setup), _orders(api.service.url, *trace, **at_api)],
             f"There is no OpenObserve at {nobody}": [_orders(nobody, *setup), _orders(nobody, *trace, **at_api)],
             "is the embedded receiver": [_orders(embedded, *setup)],
-            "is not an address": [_orders("http://[::1", *setup)],
             "Say where OpenObserve is": [_orders("", *setup)],
         }
+
+    misread = _orders("http://[::1", *setup)
+    assert (misread.returncode, misread.stderr.count("\n")) == (2, 1), "a setting that is none"
+    assert "OPENOBSERVE_URL" in misread.stderr
 
     for sentence, all_done in failures.items():
         for done in all_done:
             assert (done.returncode, sentence in done.stderr) == (1, True), (sentence, done.args, done.stderr)
             assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_an_organization_that_does_not_exist_yet_is_said_to_be_so_and_setup_makes_it(
+    backend: OpenObserveStandIn,
+) -> None:
+    headers = TelemetrySettings.model_validate({"openobserve_user": USER, "openobserve_password": PASSWORD})
+    with OpenObserve(backend.url, "acme", headers.openobserve_headers) as client:
+        with pytest.raises(ObserveError, match="has no organization 'acme'") as refused:
+            client.call("GET", "dashboards")
+        assert refused.value.code == 404
+    with (
+        OpenObserve(backend.url, "default", headers.openobserve_headers) as client,
+        pytest.raises(ObserveError, match=r"answered 422 to .*_search: Failed to deserialize"),
+    ):
+        client.call("POST", "_search", {"nothing": 1}, type="traces")
+
+    done = _orders(backend.url, "observe", "setup", "--json", OPENOBSERVE_ORG="acme")
+
+    assert done.returncode == 0, done.stderr
+    assert "org_identifier=acme" in json.loads(done.stdout)["dashboard_url"]
+
+
+def test_setup_hands_out_a_token_that_may_send_and_nothing_else(backend: OpenObserveStandIn, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+
+    done = _orders(backend.url, "observe", "setup", "--token-file", str(token))
+
+    assert done.returncode == 0, done.stderr
+    sending = TelemetrySettings.model_validate({"openobserve_user": USER, "openobserve_password_file": token})
+    with OpenObserve(backend.url, "default", sending.openobserve_headers) as client:
+        client.ingest("traces", b"")
+        with pytest.raises(ObserveError, match="refuses the user or password"):
+            client.call("GET", "dashboards")
+
+
+def test_the_stand_in_stores_as_openobserve_does(backend: OpenObserveStandIn) -> None:
+    headers = TelemetrySettings.model_validate({"openobserve_user": USER, "openobserve_password": PASSWORD})
+    request = ExportTraceServiceRequest()
+    of_resource = request.resource_spans.add()
+    of_resource.resource.attributes.add(key="service.name").value.string_value = "shop"
+    now = time.time_ns()
+    for number, start in enumerate((now, now - 6 * 3600 * 10**9, now + 25 * 3600 * 10**9), 1):
+        span = of_resource.scope_spans.add().spans.add(
+            trace_id=b"t" * 16, span_id=bytes([number] * 8), name="GET", kind=3, start_time_unix_nano=start
+        )
+        span.attributes.add(key="delivery.queue_wait_ms").value.double_value = 5.0
+        span.attributes.add(key="peer.service").value.string_value = "stock"
+        span.attributes.add(key="many").value.array_value.values.add().int_value = 1
+        span.attributes.add(key="none").value.array_value.SetInParent()
+
+    with OpenObserve(backend.url, "default", headers.openobserve_headers) as client:
+        client.ingest("traces", request.SerializeToString())
+        refusals = {}
+        for sql in ('SELECT FROM "default" WHERE', 'SELECT missing FROM "default"', 'SELECT missing(1) FROM "default"'):
+            with pytest.raises(ObserveError) as refused:
+                client.search(sql, 0, now // 1000 + 1, 10)
+            refusals[sql] = refused.value.code
+
+    (row,) = backend.rows
+    assert (row["delivery_queue_wait_ms"], row["many"], "none" in row) == ("5", '["1"]', False)
+    assert (row["infer_service_name"], row["infer_service_type"]) == ("stock", "external")
+    assert span_from_row(row).attributes[semconv.DELIVERY_QUEUE_WAIT_MS] == 5.0
+    assert "infer_service_name" not in span_from_row(row).attributes
+    assert list(refusals.values()) == [20001, 20004, 20008]
