@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     max_message_bytes: MessageBytes = MAX_MESSAGE_BYTES
     """Bytes of a body that are read from a message; a larger one is put aside unread."""
     rabbitmq_management_url: Address | None = None
-    """Where the broker tells of its queues, if that is not 10,000 ports above AMQP."""
+    """Where the broker tells of its queues; by default 10,000 ports above AMQP, where the broker is on this machine."""
     log_level: LogLevel = "INFO"
     """Least severe level that is logged."""
 

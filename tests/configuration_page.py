@@ -66,9 +66,9 @@ TAIL = """
 
 **The broker.** `AMQP_URL` takes `?heartbeat=` in seconds; for `amqps`, `?cafile=` (a private authority), `?certfile=` and
 `?keyfile=` (a client certificate). A user that may not configure will do where another has declared exchange and queues,
-but an order API needs to configure `order-api.replies.*`, where each instance has its reply queue. `orders watch` looks
-for the management interface 10,000 ports above AMQP on this machine only; elsewhere name it with
-`RABBITMQ_MANAGEMENT_URL`.
+but an order API needs to configure `order-api.replies.*`, where each instance has its reply queue. The login goes to
+a management interface elsewhere only where `RABBITMQ_MANAGEMENT_URL` names it; the order API and `orders watch` look for
+one by themselves on this machine alone.
 
 **PostgreSQL.** `DATABASE_URL` (`postgres://` too) takes libpq's parameters: `sslmode`, `sslrootcert` (a file, or
 `system`), `sslcert`, `sslkey`, `sslcrl`, `application_name`, `options`, `connect_timeout`, `target_session_attrs` and the

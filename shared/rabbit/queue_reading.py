@@ -16,6 +16,7 @@ from yarl import URL
 from shared.contract import topology
 from shared.rabbit.connection import Session
 from shared.rabbit.losses import losses_as_errors
+from shared.telemetry import is_loopback
 from shared.tracing.queues import QueueReading
 
 READ_SECONDS = 5.0
@@ -23,15 +24,19 @@ _COLUMNS = "name,messages_ready,messages_unacknowledged,consumers,head_message_t
 _COUNTS = ("publish", "deliver", "ack", "redeliver")
 
 
-def usual_management_url(node: URL) -> str:
-    """Give where brokers usually have their management interface: 10,000 ports above AMQP."""
-    return f"http://{node.host}:{(node.port or 5672) + 10_000}"
+def usual_management_url(node: URL) -> str | None:
+    """Give where brokers usually have their management interface, 10,000 ports above AMQP; on this machine alone.
+
+    Elsewhere the login would go, in plain text, to whoever listens there.
+    """
+    is_near = node.scheme == "amqp" and is_loopback(node.host or "")
+    return f"http://{node.host}:{(node.port or 5672) + 10_000}" if is_near else None
 
 
 async def from_management(http: httpx.AsyncClient, node: URL, url: str) -> list[QueueReading]:
     """Ask the management API for the queues of this system in the virtual host of a node's URL.
 
-    Raises httpx.HTTPError, httpx.InvalidURL, or ValueError where something else answers.
+    Raises httpx.HTTPError, httpx.InvalidURL, or ValueError where something else answers, or statistics are switched off.
     """
     virtual_host = quote(node.path.removeprefix("/") or "/", safe="")
     answer = await http.get(
@@ -42,12 +47,15 @@ async def from_management(http: httpx.AsyncClient, node: URL, url: str) -> list[
     queues = answer.raise_for_status().json()
     if not isinstance(queues, list):
         raise ValueError("no list of queues")  # noqa: TRY004 - it is a foreign answer that is wrong, no argument
+    # Right after its declaration a queue has no numbers yet, and what was not measured is not 0.
+    counted = [queue for queue in queues if _is_ours(queue["name"]) and "messages_ready" in queue]
+    if queues and not counted:
+        raise ValueError("it tells no numbers of queues")
     now = time.time()
-    return _together(_reading(queue, now) for queue in queues if _is_ours(queue["name"]))
+    return _together(_reading(queue, now) for queue in counted)
 
 
 def _reading(queue: Mapping[str, Any], now: float) -> QueueReading:
-    # Right after its declaration a queue has no numbers yet.
     head, counted = queue.get("head_message_timestamp"), queue.get("message_stats") or {}
     return QueueReading(
         name=queue["name"],

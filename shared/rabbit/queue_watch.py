@@ -73,10 +73,13 @@ class QueueWatch:
                 await asyncio.wait_for(session.lost.wait(), LOOK_SECONDS)
 
     async def _read(self, http: httpx.AsyncClient, session: Session) -> Sequence[QueueReading]:
-        why = ""
+        why = "RABBITMQ_MANAGEMENT_URL names none, and there is a guess for this machine only"
         for node in self._nodes:
+            url = self._management_url or usual_management_url(node)
+            if url is None:
+                continue
             try:
-                found = await from_management(http, node, self._management_url or usual_management_url(node))
+                found = await from_management(http, node, url)
             except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
                 why = first_line(error)
             else:

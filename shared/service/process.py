@@ -58,8 +58,9 @@ def run(
     try:
         # Before anything else: a second process on a taken port touches neither broker nor database.
         sockets = bind(host, port)
-    except OSError as error:
-        print(f"{name}: cannot serve on {host}, port {port}: {error.strerror}", file=sys.stderr)
+    except (OSError, ValueError) as error:  # ValueError: of a host that no name service would be asked for
+        why = getattr(error, "strerror", None) or error
+        print(f"{name}: cannot serve on {host}, port {port}: {why}", file=sys.stderr)
         return 1
     logs.configure(name, settings.log_level, redaction=redaction(telemetry_settings))
     for sentence in to_say:

@@ -15,7 +15,7 @@ from yarl import URL
 from shared.contract import topology
 from shared.contract.errors import BrokerUnavailable
 from shared.rabbit.losses import losses_as_errors
-from shared.telemetry import is_loopback
+from shared.rabbit.queue_reading import usual_management_url
 from shared.tools import broker_nodes
 from shared.tools.broker_nodes import NoNode
 from shared.tools.proxies import trusts_environment
@@ -54,7 +54,7 @@ def read_queues(amqp_url: str, management_url: str | None = None) -> QueueState:
     try:
         nodes = broker_nodes.nodes(amqp_url)
         for node in nodes:
-            url = management_url or _usual(node)
+            url = management_url or usual_management_url(node)
             if url is None:
                 continue
             try:
@@ -64,11 +64,6 @@ def read_queues(amqp_url: str, management_url: str | None = None) -> QueueState:
         return asyncio.run(_from_broker(amqp_url))
     except NoNode as error:
         raise QueuesUnreadable(str(error)) from error
-
-
-def _usual(node: URL) -> str | None:
-    is_near = node.scheme == "amqp" and is_loopback(node.host or "")
-    return f"http://{node.host}:{(node.port or 5672) + 10_000}" if is_near else None
 
 
 def _from_management(node: URL, management_url: str) -> QueueState:
