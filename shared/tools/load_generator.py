@@ -78,9 +78,13 @@ async def put_load(
     """
     headers = {} if api_key is None else {b"X-API-Key": api_key.encode()}
     limits = httpx.Limits(max_connections=plan.concurrency, max_keepalive_connections=plan.concurrency)
-    async with httpx.AsyncClient(
-        base_url=url, headers=headers, limits=limits, timeout=REQUEST_SECONDS, trust_env=trusts_environment(url)
-    ) as client:
+    try:
+        http = httpx.AsyncClient(
+            base_url=url, headers=headers, limits=limits, timeout=REQUEST_SECONDS, trust_env=trusts_environment(url)
+        )
+    except (ValueError, ImportError, httpx.InvalidURL) as error:  # of a proxy in the environment, too
+        raise ApiError(f"The order API cannot be reached at {url}: {error}.") from error
+    async with http as client:
         try:
             await client.get("/health")
         except httpx.HTTPError as error:

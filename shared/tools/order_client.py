@@ -37,7 +37,7 @@ class OrderClient:
         headers = {} if api_key is None else {b"X-API-Key": api_key.encode()}  # bytes: it need not be ASCII
         try:
             self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trusts_environment(url))
-        except (ValueError, httpx.InvalidURL) as error:  # of a proxy in the environment, too
+        except (ValueError, ImportError, httpx.InvalidURL) as error:  # of a proxy in the environment, too
             raise ApiError(f"The order API cannot be reached at {url}: {error}.") from error
 
     def __enter__(self) -> Self:

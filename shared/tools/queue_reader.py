@@ -59,7 +59,7 @@ def read_queues(amqp_url: str, management_url: str | None = None) -> QueueState:
                 continue
             try:
                 return _from_management(node, url)
-            except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError):
+            except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError, LookupError, TypeError):
                 continue  # not there, not ours, or with its statistics switched off
         return asyncio.run(_from_broker(amqp_url))
     except NoNode as error:

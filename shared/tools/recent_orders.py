@@ -57,7 +57,7 @@ def read_orders(url: str, org: str, headers: Mapping[str, str]) -> OrdersState:
             timeout=READ_SECONDS,
             trust_env=trusts_environment(url),
         )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
         raise OrdersUnreadable(f"there is no receiver for traces at {url} ({first_line(error)})") from error
     if found.status_code == 401:
         raise OrdersUnreadable(f"{url} refuses the user or password (OPENOBSERVE_USER, OPENOBSERVE_PASSWORD)")

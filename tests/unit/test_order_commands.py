@@ -29,6 +29,16 @@ def test_an_address_that_makes_no_sense_is_one_sentence(url: str) -> None:
         OrderClient(url)
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "nonsense://x", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_is_one_sentence_elsewhere_and_no_matter_on_this_machine(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+
+    with OrderClient("http://127.0.0.1:8000"), pytest.raises(ApiError, match="The order API cannot be reached at"):
+        OrderClient("http://orders.example.com")
+
+
 @pytest.mark.parametrize("key", ["s3cret", "schlüssel", "\N{PILE OF POO}"])
 async def test_a_key_matches_whatever_letters_it_has(key: str) -> None:
     router = APIRouter()
