@@ -1,11 +1,17 @@
 -- What wrk runs for each of its threads: every request is a new order, until a deadline; then no more are sent, so that
--- wrk ends with every order answered. Arguments: a prefix for the order ids, seconds, orders a second (0: as many as
+-- wrk ends with every order answered, and with one thread as soon as it is. Arguments: a prefix for the order ids, seconds, orders a second (0: as many as
 -- there can be), and an address for each thread.
 
 local ffi = require("ffi")
-ffi.cdef("struct timespec { long sec; long nsec; }; int clock_gettime(int clock, struct timespec *time);")
+ffi.cdef([[
+   struct timespec { long sec; long nsec; };
+   int clock_gettime(int clock, struct timespec *time);
+   int getpid(void);
+   int kill(int pid, int signal);
+]])
 local clock = ffi.new("struct timespec")
 local NEVER = 3600 * 1000
+local SIGINT = 2
 local threads = {}
 
 local function now()
@@ -23,9 +29,10 @@ function init(args)
    started, last, next_at = now(), now(), now()
    ends_at = started + tonumber(args[2])
    share = tonumber(args[3]) / (#args - 3)
+   is_alone = #args == 4
    local host, port = args[3 + number]:match("^(.+):(%d+)$")
    wrk.thread.addr = wrk.lookup(host, port)[1]
-   made, sent, answered = 0, 0, 0
+   made, sent, received, answered = 0, 0, 0, 0
 end
 
 -- How many milliseconds to wait before an order is sent. wrk asks once for each, and takes no part of it for latency.
@@ -36,7 +43,10 @@ function delay()
       next_at = math.max(at, next_at + 1 / share)
       wait = next_at - at
    end
-   if at + wait >= ends_at then return NEVER end
+   if at + wait >= ends_at then
+      if is_alone and received == sent then ffi.C.kill(ffi.C.getpid(), SIGINT) end
+      return NEVER
+   end
    sent = sent + 1
    return math.floor(wait * 1000 + 0.5)
 end
@@ -48,6 +58,7 @@ end
 
 function response(status)
    last = now()
+   received = received + 1
    if status == 200 then answered = answered + 1 end
 end
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from benchmarks.load_result import Result
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
-_LAST_ANSWERS = 2
-"""Seconds that the last orders have to be answered in; who has no answer then has failed."""
+_LAST_ANSWERS, _LAST_ANSWERS_OF_SEVERAL = 60, 2
+"""Seconds that the last orders have to be answered in; who has no answer then has failed. It ends early only with one URL."""
 
 
 def is_installed() -> bool:
@@ -31,7 +31,8 @@ def run(urls: Sequence[str], connections: int, seconds: float, rate: float | Non
     """Load `urls` at once for some seconds over some connections, at most at `rate` orders a second over all of them."""
     addresses = [urlsplit(url).netloc for url in urls][:connections]
     command = ["wrk", "--threads", str(len(addresses)), "--connections", str(connections)]
-    command += ["--duration", f"{math.ceil(seconds) + _LAST_ANSWERS}s", "--timeout", "60s", "--script", str(_SCRIPT)]
+    most = math.ceil(seconds) + (_LAST_ANSWERS if len(addresses) == 1 else _LAST_ANSWERS_OF_SEVERAL)
+    command += ["--duration", f"{most}s", "--timeout", "60s", "--script", str(_SCRIPT)]
     command += [urls[0], "--", f"B{uuid.uuid4().hex[:12]}", str(seconds), str(rate or 0), *addresses]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stderr.splitlines()[-1])
