@@ -133,14 +133,15 @@ class System:
 
     def start_api(self, **environment: str) -> "Api":
         """Start an order API with these environment variables on top of the usual ones."""
-        service = self._start("order_api", "ORDER_API_PORT", "orders.db", environment)
+        service = self.start("order_api", "ORDER_API_PORT", "orders.db", environment)
         return Api(service, self._stack.enter_context(httpx.Client(base_url=service.url, timeout=60, trust_env=False)))
 
     def start_worker(self, **environment: str) -> Service:
         """Start an inventory worker with these environment variables on top of the usual ones."""
-        return self._start("inventory_worker", "INVENTORY_WORKER_PORT", "inventory.db", environment)
+        return self.start("inventory_worker", "INVENTORY_WORKER_PORT", "inventory.db", environment)
 
-    def _start(self, module: str, port_name: str, database: str, environment: Mapping[str, str]) -> Service:
+    def start(self, module: str, port_name: str, database: str, environment: Mapping[str, str]) -> Service:
+        """Start a service by its module, on a port of its own and a SQLite file of that name."""
         claim = self._stack.enter_context(claim_port())
         port = port_of(claim)
         service = Service(
