@@ -112,7 +112,7 @@ class ConventionalTracer(trace.Tracer):
             )
             if self._options.consume_hook is not None:
                 call_hook(self._options.consume_hook, span, message)
-        delivery.span = span
+        delivery.span, delivery.is_begun = span, True
         return span
 
     def start_settle(self, delivery: OpenDelivery, operation: str, message: AbstractMessage) -> Span:

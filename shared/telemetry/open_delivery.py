@@ -22,41 +22,29 @@ UNSETTLED, AUTO_ACK = "unsettled", "auto_ack"
 class OpenDelivery:
     """One delivery. It does not know its message, which holds it: one that nobody settles ends its span as it goes."""
 
-    __slots__ = (
-        "creation",
-        "described",
-        "error_type",
-        "is_forgotten",
-        "is_got",
-        "is_over",
-        "is_pulled",
-        "metrics",
-        "outcome",
-        "outer",
-        "outside",
-        "over_at",
-        "span",
-        "started",
-    )  # fmt: skip
+    span: Span = INVALID_SPAN
+    creation: SpanContext = INVALID_SPAN_CONTEXT
+    outcome: str | None = None
+    error_type: str | None = None
+    is_begun = False
+    """Whether it has a span: none where instrumentation is suppressed."""
+    is_over = False
+    """Whether its span has ended."""
+    is_pulled = False
+    is_got = False
+    """Whether it was pulled by a `get`: then it is over with its settlement."""
+    is_forgotten = False
+    over_at: int | None = None
+    """When the body of the loop was left, in nanoseconds since the epoch."""
+    outside: Context | None = None
+    outer: "OpenDelivery | None" = None
 
     def __init__(self, described: Described, metrics: MessagingMetrics, *, no_ack: bool = False) -> None:
         self.described = described
         self.metrics = metrics
-        self.span: Span = INVALID_SPAN
-        self.creation: SpanContext = INVALID_SPAN_CONTEXT
-        self.outcome: str | None = AUTO_ACK if no_ack else None
-        self.error_type: str | None = None
         self.started = time.perf_counter()
-        self.is_over = False
-        """Whether its span has ended."""
-        self.is_pulled = False
-        self.is_got = False
-        """Whether it was pulled by a `get`: then it is over with its settlement."""
-        self.is_forgotten = False
-        self.over_at: int | None = None
-        """When the body of the loop was left, in nanoseconds since the epoch."""
-        self.outside: Context | None = None
-        self.outer: OpenDelivery | None = None
+        if no_ack:
+            self.outcome = AUTO_ACK
 
     def tell_outcome(self, outcome: str) -> None:
         """Say how it was settled."""

@@ -13,7 +13,6 @@ from aio_pika.queue import QueueIterator
 from aio_pika.tools import ensure_awaitable
 from opentelemetry import context as contexts
 from opentelemetry import trace
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from .conventional_tracer import HANDED
 from .open_delivery import CURRENT
@@ -58,7 +57,7 @@ def consume_outside(runtime: TracingRuntime, plain: Consume, official: Any) -> C
 def _watched(runtime: TracingRuntime, callback: Callback) -> Callback:
     async def watched(message: AbstractIncomingMessage) -> Any:
         delivery = delivery_of(message)
-        if delivery is None or not is_instrumentation_enabled():
+        if delivery is None or not delivery.is_begun:
             return await callback(message)
         CURRENT.set(delivery)
         runtime.count(delivery)
