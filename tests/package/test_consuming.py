@@ -353,3 +353,25 @@ async def test_messages_that_come_after_the_end_of_tracing_are_handled(jobs: Job
     await jobs.send()
 
     await eventually_async(lambda: len(handled) == 1)
+
+
+async def test_a_request_that_waits_for_its_reply_by_an_iterator_is_itself_again_afterwards(
+    jobs: Jobs, traced: Traced
+) -> None:
+    async def ask() -> bytes:
+        await jobs.send()
+        async with jobs.queue.iterator() as replies:
+            async for reply in replies:
+                async with reply.process():
+                    return bytes(reply.body)
+        raise AssertionError("no reply came")
+
+    with traced.tracer.start_as_current_span("asking") as asking:
+        await ask()
+        assert trace.get_current_span() is asking
+        await jobs.carry_on()
+
+    (further,) = traced.named("send further")
+    assert further.parent is not None
+    assert further.parent.span_id == asking.get_span_context().span_id
+    assert attributes(await traced.the(PROCESS))["delivery.outcome"] == "ack"
