@@ -39,7 +39,6 @@ class Envelope:
     """What a message says of itself; whatever is not as it should be is read as not there."""
 
     type: str | None
-    message_id: str | None
     correlation_id: str | None
     reply_to: str | None
     published_at: float | None
@@ -74,7 +73,6 @@ def read(message: AbstractIncomingMessage) -> Envelope:
     is_redelivered = bool(message.redelivered)
     return Envelope(
         type=message.type,
-        message_id=message.message_id,
         correlation_id=message.correlation_id,
         reply_to=message.reply_to,
         published_at=_seconds(message.headers, PUBLISHED_AT_HEADER),

@@ -63,12 +63,6 @@ def defect_of(message: AbstractIncomingMessage | DeliveredMessage) -> Defect | N
     return headers.defect if isinstance(headers, _MarkedHeaders) else None
 
 
-def undecodable_reason(message: AbstractIncomingMessage | DeliveredMessage) -> str | None:
-    """Say in one line why a message cannot be worked with, its code before a colon; None where it can."""
-    defect = defect_of(message)
-    return None if defect is None else str(defect)
-
-
 def tolerate_undecodable() -> None:
     """Have the client deliver, with a mark, what it cannot decode, in the whole process from now on; again does no harm.
 

@@ -19,8 +19,11 @@ from tests.receiver import names
 from tests.system import Api, Service, System, TestBroker, VirtualHost, new_id, running_system, stock_levels
 from tests.waiting import eventually
 
-CHANNELS = {"order-api": [1, 2], "inventory-worker": [1, 1]}
-"""Of each service's two connections: one with a channel that publishes, one with a channel for each queue that is consumed."""
+CHANNELS = {"order-api": [1, 3], "inventory-worker": [1, 1]}
+"""Of each service's two connections: one with a channel that publishes, one with a channel for each queue that is consumed.
+
+The API, which watches the queues, has one more for that.
+"""
 
 
 @pytest.fixture

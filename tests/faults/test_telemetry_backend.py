@@ -208,7 +208,7 @@ async def test_sigterm_waits_five_seconds_at_most_for_a_backend_and_says_what_is
 def test_a_queue_size_that_makes_no_sense_costs_no_start(system: System, value: str) -> None:
     worker = system.start_worker(OTEL_BSP_MAX_QUEUE_SIZE=value).wait_until_ready()
 
-    assert worker.log.count("OTEL_BSP_MAX_QUEUE_SIZE is not a positive number") == (value != "1")
+    assert worker.log.count("OTEL_BSP_MAX_QUEUE_SIZE") == (value != "1")
 
 
 async def _assert_nothing_is_lost_while_away(

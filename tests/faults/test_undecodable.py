@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
 from shared.contract.messages import CHECK_TYPE, DECISION_TYPE, CheckInventory, InventoryDecision, Item
-from shared.rabbit.decoding import bound_bodies, tolerate_undecodable, undecodable_reason
+from shared.rabbit.decoding import bound_bodies, defect_of, tolerate_undecodable
 from tests.hostile_properties import ALL, MICROSECONDS, MODES, NOT_UTF8, SHORT_STRINGS, TIMESTAMPS, with_header
 from tests.raw_amqp import RawPublisher, Refused, Section, long_string, section, short_string, table
 from tests.system import Service, System, TestBroker, VirtualHost, new_id, running_system, stock_levels
@@ -40,6 +41,12 @@ CASES = {
         )
     },
 }
+
+
+def reason_of(message: Any) -> str | None:
+    """Say in one line why a message cannot be worked with; None where it can."""
+    defect = defect_of(message)
+    return None if defect is None else str(defect)
 
 
 @dataclass(frozen=True)
@@ -223,9 +230,9 @@ async def test_a_message_that_is_fetched_is_marked_like_one_that_is_consumed(vir
 
         undecodable, good, large = [await queue.get() for _ in cases]
 
-        assert (undecodable_reason(undecodable) or "").startswith("undecodable: ValueError: year")
-        assert (undecodable_reason(good), len(good.body)) == (None, 1000)
-        assert undecodable_reason(large) == "too_large: a body of 300000 bytes, more than 1000"
+        assert (reason_of(undecodable) or "").startswith("undecodable: ValueError: year")
+        assert (reason_of(good), len(good.body)) == (None, 1000)
+        assert reason_of(large) == "too_large: a body of 300000 bytes, more than 1000"
         assert (large.message_id, large.body) == ("large", b"")
         for message in (undecodable, good, large):
             await message.ack()

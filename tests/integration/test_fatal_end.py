@@ -22,6 +22,7 @@ from shared.storage.group_commit import GroupCommit
 class Settings:
     address: tuple[str, int] = ("127.0.0.1", int(sys.argv[1]))
     log_level: str = "INFO"
+    order_api_key: None = None
 
 has_begun, may_end = threading.Event(), threading.Event()
 

@@ -96,7 +96,7 @@ DATABASE = {
     "db.system.name": "sqlite",
     "db.operation.name": "BATCH",
     "db.operation.batch.size": int,
-    "db.query.text": re.compile(r".*(INSERT INTO (orders|decisions) \.\.\.).*"),
+    "db.query.text": re.compile(r".*(INSERT INTO (orders|decisions) \(\.\.\.\)).*"),
 }
 IN_ORDERS = {**DATABASE, "db.namespace": "orders", "db.query.summary": "commit orders"}
 IN_STOCK = {**DATABASE, "db.namespace": "inventory", "db.query.summary": "commit reservations"}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from shared.rabbit.decoding import tolerate_undecodable, undecodable_reason
+from shared.rabbit.decoding import defect_of, tolerate_undecodable
 from tests.hostile_properties import (
     NOT_UTF8,
     READABLE,
@@ -24,6 +24,12 @@ from tests.hostile_properties import (
     UNREADABLE,
 )
 from tests.raw_amqp import Section, header_frame, method_frame, section, short_string, table
+
+
+def reason_of(message: Any) -> str | None:
+    """Say in one line why a message cannot be worked with; None where it can."""
+    defect = defect_of(message)
+    return None if defect is None else str(defect)
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +48,8 @@ def test_a_message_that_cannot_be_decoded_is_marked_and_keeps_its_tag_and_the_si
 
     message = IncomingMessage(delivered)
 
-    assert undecodable_reason(delivered) == undecodable_reason(message)
-    assert (undecodable_reason(message) or "").startswith("undecodable: ")
+    assert reason_of(delivered) == reason_of(message)
+    assert (reason_of(message) or "").startswith("undecodable: ")
     assert (message.delivery_tag, delivered.header.body_size) == (7, 5)
     assert (message.headers, message.correlation_id, message.reply_to, message.type) == ({}, None, None, None)
 
@@ -52,8 +58,8 @@ def test_a_message_that_cannot_be_decoded_is_marked_and_keeps_its_tag_and_the_si
 def test_a_message_that_is_only_odd_is_not_marked(case: str) -> None:
     delivered = _receive(READABLE[case])
 
-    assert undecodable_reason(IncomingMessage(delivered)) is None
-    assert undecodable_reason(delivered) is None
+    assert reason_of(IncomingMessage(delivered)) is None
+    assert reason_of(delivered) is None
 
 
 def test_a_sender_cannot_mark_a_message() -> None:
@@ -62,7 +68,7 @@ def test_a_sender_cannot_mark_a_message() -> None:
     message = IncomingMessage(_receive(forged))
 
     assert message.headers == {"defect": "mine"}
-    assert undecodable_reason(message) is None
+    assert reason_of(message) is None
 
 
 def test_a_reason_repeats_nothing_that_the_sender_wrote() -> None:
@@ -74,7 +80,7 @@ def test_a_reason_repeats_nothing_that_the_sender_wrote() -> None:
         "header name": section(headers=table((secret + NOT_UTF8, b"V"))),
     }
 
-    reasons = {case: undecodable_reason(_receive(properties)) for case, properties in cases.items()}
+    reasons = {case: reason_of(_receive(properties)) for case, properties in cases.items()}
 
     assert all(reasons.values())
     assert not [reason for reason in reasons.values() if "ada" in (reason or "")]
@@ -87,7 +93,7 @@ def test_no_bytes_end_the_connection_and_whatever_is_not_marked_makes_a_message(
     message = IncomingMessage(delivered)
 
     assert message.delivery_tag == 7
-    assert undecodable_reason(message) == undecodable_reason(delivered)
+    assert reason_of(message) == reason_of(delivered)
 
 
 _VALUES = st.recursive(

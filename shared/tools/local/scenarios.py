@@ -108,6 +108,7 @@ SCENARIOS = (
         Exhibit(
             CHECK,
             {semconv.DELIVERY_OUTCOME: "dead_letter", semconv.ERROR_TYPE: "too_many_attempts"},
+            commits=2,
             linked_by=LinkReason.REPLAY_OF,
             tells=(semconv.DELIVERY_ATTEMPT, semconv.DELIVERY_OUTCOME, semconv.ERROR_TYPE),
         ),
