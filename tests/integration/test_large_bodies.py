@@ -124,7 +124,8 @@ def test_a_client_that_stops_in_the_middle_of_its_body_does_not_hold_the_connect
 
         assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
         assert api.http.get("/health").status_code == 200
-        assert connection.recv(65536) == b""
+        while connection.recv(65536):
+            pass  # the rest of the answer, until the service hangs up
         assert READ_ON_SECONDS - 1 < time.monotonic() - began < READ_ON_SECONDS + 30
 
 

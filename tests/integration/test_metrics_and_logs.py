@@ -79,6 +79,11 @@ def api(system: System, environment: dict[str, str]) -> Api:
 
 def test_a_thousand_orders_make_no_more_series_than_a_hundred(api: Api, signals: Signals) -> None:
     asyncio.run(_place(api, 100))
+    eventually(
+        lambda: any(name == "orders.queue.ready" for name, _, _ in signals.read().series),
+        within=30,
+        what="the first look at the queues",
+    )
     before = _settled_series(signals, orders=100)
 
     asyncio.run(_place(api, 900))
