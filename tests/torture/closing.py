@@ -117,5 +117,6 @@ def _longest_to_outcome(books: Books, wishes: Sequence[Wish]) -> float:
     for wish in wishes:
         for answer in wish.answers:
             first[wish.order_id] = min(answer.sent_ns, first.get(wish.order_id, answer.sent_ns))
-    decided = (order for order in books.orders.values() if order["decided_at"] is not None)
-    return max((order["decided_at"] - first[order["order_id"]] / 1e9 for order in decided), default=0.0)
+    placed = (books.orders[order_id] for order_id in first if order_id in books.orders)
+    took = (each["decided_at"] - first[each["order_id"]] / 1e9 for each in placed if each["decided_at"] is not None)
+    return max(took, default=0.0)
