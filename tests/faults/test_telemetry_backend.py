@@ -310,21 +310,15 @@ async def _order_at(api: Api, rate: float, seconds: float) -> Orders:
 
 async def _assert_whole_traces_arrive(api: Api, backend: ScriptedBackend) -> None:
     """Order until a trace has arrived whole; the queue may still be full of what waited."""
-
-    async def arrives() -> bool:
+    tally = Tally()
+    backend.take = tally.take
+    for _ in range(15):
         trace_id = (await asyncio.to_thread(api.submit, {"widget": 1})).headers["x-trace-id"]
         deadline = time.monotonic() + 2
-
-        def of_the_trace() -> list[Span]:
-            return [span for span in list(backend.spans) if span.trace_id == trace_id]
-
-        while len(of_the_trace()) < PARTS and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            if tally.whole({trace_id}):
+                return
             await asyncio.sleep(0.05)
-        return len(of_the_trace()) == PARTS
-
-    for _ in range(15):
-        if await arrives():
-            return
     pytest.fail("no trace arrived whole")
 
 
