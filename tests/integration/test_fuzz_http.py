@@ -58,21 +58,37 @@ CHECKS: list[Any] = [
 ]
 FUZZED = settings(
     deadline=None,
-    derandomize=True,
     database=None,
+    print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture],
 )
 KEY = "s3cret-0123456789"
 
 
+def _sizes(few: int, many: int) -> pytest.MarkDecorator:
+    """Try few cases, the same ones each time, or many, new ones each time; one that fails is printed with its blob."""
+    return pytest.mark.parametrize(
+        "cases",
+        [
+            pytest.param(settings(FUZZED, max_examples=few, derandomize=True), id=f"the same {few}"),
+            pytest.param(
+                settings(FUZZED, max_examples=many, derandomize=False),
+                marks=[pytest.mark.long, pytest.mark.timeout(1800)],
+                id=f"{many} new ones",
+            ),
+        ],
+    )
+
+
+@_sizes(25, 500)
 @pytest.mark.parametrize(("service", "method", "path"), OPERATIONS)
 def test_every_answer_is_as_the_openapi_document_says(
-    api: Api, shared_worker: Service, service: str, method: str, path: str
+    api: Api, shared_worker: Service, service: str, method: str, path: str, cases: settings
 ) -> None:
     url = api.service.url if service == "order-api" else shared_worker.url
     operation = schemathesis.openapi.from_url(f"{url}/openapi.json")[path][method]
 
-    @settings(FUZZED, max_examples=25)
+    @cases
     @given(case=st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)))
     def answers_as_documented(case: schemathesis.Case[Any]) -> None:
         # The document asks for the key, and here none is set: a missing one is no fault.
@@ -160,7 +176,8 @@ MESSAGES = st.builds(
 )
 
 
-def test_every_message_is_settled_whatever_it_holds(fuzzed_host: tuple[VirtualHost, Service]) -> None:
+@_sizes(300, 10_000)
+def test_every_message_is_settled_whatever_it_holds(fuzzed_host: tuple[VirtualHost, Service], cases: settings) -> None:
     """What cannot be read is a dead letter, what can is decided, and the worker takes the next."""
     host, worker = fuzzed_host
     sent = 0
@@ -168,7 +185,7 @@ def test_every_message_is_settled_whatever_it_holds(fuzzed_host: tuple[VirtualHo
     with asyncio.Runner() as runner:
         connection, channel, exchange = runner.run(_connect(host))
 
-        @settings(FUZZED, max_examples=300)
+        @cases
         @given(message=MESSAGES)
         def publish(message: aio_pika.Message) -> None:
             nonlocal sent

@@ -73,7 +73,7 @@ async def torture(
             await asyncio.gather(customers.order_for(seconds, rate), chaos.carry_out(planned(seed, seconds)))
         say("the faults are over and every customer has gone")
         closing = await close(plant, customers.wishes, initial, directory, say)
-        return _result(closing, customers, chaos, own_delay())
+        return _result(closing, customers, chaos, own_delay(), [_check_lost(closing, plant, rate)])
 
 
 async def bad_day(
