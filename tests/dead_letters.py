@@ -23,6 +23,7 @@ from shared.contract.messages import CHECK_TYPE
 from shared.rabbit.connection import Session
 from shared.rabbit.declarations import declare
 from shared.tools.cli import main
+from tests.environment import plain_environment
 from tests.system import VirtualHost
 
 ORDERS = str(Path(sys.executable).with_name("orders"))
@@ -32,9 +33,7 @@ Result = TypeVar("Result")
 
 def environment(**more: str) -> dict[str, str]:
     """Give an environment that names no broker and no backend."""
-    foreign = ("OTEL_", "OPENOBSERVE_", "AMQP", "RABBITMQ_")
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {**plain, "COLUMNS": "200", **more}
+    return plain_environment(COLUMNS="200") | more
 
 
 @dataclass(frozen=True)

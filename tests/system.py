@@ -16,6 +16,7 @@ import httpx
 
 from shared.tools.local.guarded_process import GuardedProcess
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
+from tests.environment import plain_environment
 from tests.receiver import Receiver
 from tests.waiting import eventually
 
@@ -123,7 +124,7 @@ class System:
         self.directory = directory
         self._stack = stack
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENOBSERVE_"))},
+            **plain_environment(),
             "AMQP_URL": amqp_url,
             "OPENOBSERVE_URL": receiver.url,
             "OPENOBSERVE_USER": "root@example.com",

@@ -88,15 +88,23 @@ def test_a_half_open_connection_is_noticed_and_replaced(
         assert stock_levels(worker)["widget"] == 1_000_000 - 2
 
 
+@pytest.mark.parametrize(
+    "points",
+    [pytest.param((0.5, 1.5), id="twice"), pytest.param((0.5, 1.0, 1.5, 2.5), marks=pytest.mark.long, id="often")],
+)
 def test_a_connection_that_goes_silent_while_it_is_set_up_is_given_up_and_made_again(
-    system: System, virtual_host: VirtualHost, way: ProxiedBroker, services: tuple[Api, Service]
+    system: System,
+    virtual_host: VirtualHost,
+    way: ProxiedBroker,
+    services: tuple[Api, Service],
+    points: tuple[float, ...],
 ) -> None:
     """Packets vanish in the middle of connecting: in the handshake, while a channel opens, while queues are declared. The way
     is slow, so that each of these takes its time."""
     api, worker = services
     both = (api.service, worker)
 
-    for seconds in (0.5, 1.0, 1.5, 2.5):
+    for seconds in points:
         given_up = [service.log.count("not connected to RabbitMQ at") for service in both]
         way.slow(0.1)
         way.cut()
@@ -148,7 +156,10 @@ def test_a_reply_on_a_half_open_connection_reaches_its_order_on_the_next_one(
         assert stock_levels(worker)["widget"] == 999_999
 
 
-@pytest.mark.parametrize("is_crash", [False, True], ids=["orderly", "crash"])
+@pytest.mark.parametrize(
+    "is_crash",
+    [pytest.param(False, id="orderly"), pytest.param(True, id="crash", marks=pytest.mark.long)],
+)
 def test_after_a_restart_of_the_broker_both_services_are_back(tmp_path: Path, is_crash: bool) -> None:
     """The broker closes every connection and ends, or is killed by SIGKILL; a new process comes up on its files."""
     with new_node() as node, ExitStack() as stack:

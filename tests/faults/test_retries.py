@@ -1,12 +1,9 @@
 """Retries: what may pass with time is tried again, later each time, and not for ever."""
 
 import asyncio
-import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from pathlib import Path
 
 import aio_pika
 import httpx
@@ -16,6 +13,7 @@ from shared.tools.local.postgres import PrivatePostgres
 from shared.tools.traces.model import Span
 from tests.postgres import connect
 from tests.receiver import names
+from tests.sqlite_lock import locked
 from tests.system import System, VirtualHost, new_id, stock_levels
 from tests.waiting import eventually
 
@@ -27,7 +25,7 @@ PATIENT = {"REPLY_TIMEOUT": "100"}
 def test_a_check_that_finds_the_database_locked_is_held_until_it_takes_its_stock_and_is_no_failure(
     system: System, virtual_host: VirtualHost
 ) -> None:
-    """Another process holds the write lock of the worker's SQLite file for 8 s, as a backup or a forgotten shell does.
+    """Another process holds the write lock of the worker's SQLite file for 3 s, as a backup or a forgotten shell does.
 
     The database is away for every check, so this one is held where it is, and brought no nearer to any limit.
     """
@@ -36,11 +34,11 @@ def test_a_check_that_finds_the_database_locked_is_held_until_it_takes_its_stock
     api.service.wait_until_ready()
 
     with ThreadPoolExecutor(1) as caller:
-        with _locked(system.directory / "inventory.db"):
+        with locked(system.directory / "inventory.db"):
             answering = caller.submit(api.submit, {"widget": 1}, new_id())
             eventually(lambda: "the database is away" in worker.log, within=60, what="a worker that stops consuming")
             unready = httpx.get(f"{worker.url}/ready", trust_env=False, timeout=30)
-            time.sleep(8)
+            time.sleep(3)
         answer = answering.result(60)
 
     assert unready.status_code == 503
@@ -191,14 +189,6 @@ def _processed(system: System, count: int) -> list[Span]:
         return sorted(spans, key=lambda span: span.start_ns) if len(spans) >= count else []
 
     return eventually(found, what=f"{count} process spans")
-
-
-@contextmanager
-def _locked(database: Path) -> Iterator[None]:
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 def _attempts(system: System, answer: httpx.Response, count: int) -> list[Span]:

@@ -4,10 +4,8 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -16,6 +14,7 @@ import pytest
 from tests.faults.load import Load, load_on
 from tests.faults.proxied_broker import proxied
 from tests.receiver import is_commit
+from tests.sqlite_lock import locked
 from tests.system import Api, Service, System, VirtualHost, new_id, stock_levels
 from tests.waiting import eventually
 
@@ -232,7 +231,7 @@ def test_a_signal_is_not_lost_between_the_start_and_the_first_request(
 
 def test_sigterm_ends_a_start_that_waits_for_its_database(system: System) -> None:
     """Another process holds the write lock of the SQLite file, so the tables cannot be made yet, when SIGTERM arrives."""
-    with _locked(system.directory / "orders.db"):
+    with locked(system.directory / "orders.db"):
         service = system.start_api().service
         eventually(lambda: "starts on" in service.log, within=30, what="the start")
 
@@ -303,10 +302,3 @@ def _answers(service: Service) -> bool:
         return httpx.get(f"{service.url}/health", timeout=5, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield

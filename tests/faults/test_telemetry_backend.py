@@ -26,6 +26,7 @@ WAITS = {
     "redirects": (Behaviour(status=302, headers={"Location": "/login"}), "does not take spans: 302 Found"),
     "takes the request and never answers": (Behaviour(hangs=True), "does not take spans: no response within 3 s"),
 }
+SELDOM = {"answers 503", "redirects"}
 LOSES = {
     "answers 413": (Behaviour(status=413), "export_failed", "does not take spans: 413"),
     "answers 200 and refuses every span": (Behaviour(rejects=True), "rejected", "refuses spans: the disk is full"),
@@ -64,7 +65,9 @@ def backend() -> Iterator[ScriptedBackend]:
         yield scripted
 
 
-@pytest.mark.parametrize("case", WAITS)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.long if case in SELDOM else []) for case in WAITS]
+)
 async def test_what_a_broken_backend_may_take_later_is_kept_until_then(
     system: System, backend: ScriptedBackend, case: str
 ) -> None:
@@ -131,20 +134,22 @@ async def test_a_slow_backend_costs_nothing_and_nothing_is_said(system: System, 
     assert _lost(system) == {}
 
 
-async def test_a_backend_that_is_gone_for_30_s_at_30_orders_a_second_costs_no_span(
-    system: System, backend: ScriptedBackend
+@pytest.mark.parametrize(
+    ("seconds", "rate"),
+    [
+        pytest.param(12, 30, id="for 12 s at 30 a second"),
+        pytest.param(120, 100, id="for 2 min at 100 a second", marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+        pytest.param(600, 100, id="for 10 min at 100 a second", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+    ],
+)
+async def test_a_backend_that_is_gone_costs_no_span(
+    system: System, backend: ScriptedBackend, seconds: float, rate: float
 ) -> None:
-    """The backend's process ends: the kernel refuses each connection at once. It starts again on its old port."""
-    await _assert_nothing_is_lost_while_away(system, backend, seconds=30, rate=30)
+    """The backend's process ends: the kernel refuses each connection at once. It starts again on its old port.
 
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-async def test_a_backend_that_is_gone_for_10_min_at_100_orders_a_second_costs_no_span(
-    system: System, backend: ScriptedBackend
-) -> None:
-    """As above, at the size that the default buffer is made for."""
-    await _assert_nothing_is_lost_while_away(system, backend, seconds=600, rate=100)
+    Ten minutes at 100 orders a second is what the default buffer is made for.
+    """
+    await _assert_nothing_is_lost_while_away(system, backend, seconds=seconds, rate=rate)
 
 
 async def test_beyond_its_bound_the_buffer_drops_the_oldest_and_memory_stays_flat(

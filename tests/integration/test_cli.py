@@ -1,7 +1,6 @@
 """The command line beside a system that `orders up` has started: load, the live view, traces, help, errors and exit codes."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from shared.tools.cli import app
 from shared.tools.defaults import AMQP_URL
 from shared.tools.traces.model import span_from_json
 from shared.tools.traces.readback import Trace, is_whole
+from tests.environment import plain_environment
 from tests.system import new_id
 from tests.terminal import output_until
 from tests.waiting import eventually
@@ -27,9 +27,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def _environment(**more: str) -> dict[str, str]:
-    foreign = ("OTEL_", "OPENOBSERVE_", "AMQP", "ORDER_API", "RABBITMQ_")
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {**plain, "COLUMNS": "100", "LINES": "40", **more}
+    return plain_environment(COLUMNS="100", LINES="40") | more
 
 
 def _orders(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -73,7 +73,7 @@ def test_ctrl_c_stops_a_replay_of_1200_and_the_same_command_goes_on_with_the_res
     assert len(replayed) == MANY
 
 
-@pytest.mark.parametrize("command", ["drop", "replay"])
+@pytest.mark.parametrize("command", [pytest.param("drop", marks=pytest.mark.long), "replay"])
 def test_a_connection_lost_among_1200_letters_is_one_sentence_and_what_was_done_stays_done(
     virtual_host: VirtualHost, command: str
 ) -> None:

@@ -1,6 +1,5 @@
 """The demonstration: it shows what it promises, beside itself too, and leaves nothing running."""
 
-import os
 import re
 import signal
 import subprocess
@@ -10,19 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.environment import plain_environment
 from tests.waiting import eventually
 
 ORDERS = [str(Path(sys.executable).with_name("orders"))]
 
 
 def _run(directory: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    plain = {
-        name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENOBSERVE_", "AMQP"))
-    }
     directory.mkdir(exist_ok=True)
     return subprocess.run(
         [*ORDERS, *words],
-        env={**plain, "TMPDIR": str(directory), "COLUMNS": "100", **environment},
+        env=plain_environment(TMPDIR=str(directory), COLUMNS="100") | environment,
         capture_output=True,
         text=True,
         timeout=240,
@@ -113,14 +110,13 @@ def test_in_an_environment_of_others_the_demonstration_shows_what_it_shows_in_a_
 
 
 def test_up_that_is_told_to_end_leaves_neither_files_nor_processes(tmp_path: Path) -> None:
-    plain = {
-        name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENOBSERVE_", "AMQP"))
-    }
     log = tmp_path / "up.log"
     directory = tmp_path / "files"
     directory.mkdir()
     with log.open("w") as output:
-        up = subprocess.Popen([*ORDERS, "up"], env={**plain, "TMPDIR": str(directory)}, stdout=output, stderr=output)
+        up = subprocess.Popen(
+            [*ORDERS, "up"], env=plain_environment(TMPDIR=str(directory)), stdout=output, stderr=output
+        )
     try:
         eventually(lambda: "Ctrl-C ends it all." in log.read_text(), within=120, what="everything up")
 

@@ -1,7 +1,6 @@
 """Both services against a stand-in for OpenObserve: their traces read back and drawn, dashboard and alert set up."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from shared.tools.openobserve.client import ObserveError, OpenObserve
 from shared.tools.openobserve.dashboard import CHARTS, TABLES, dashboard
 from shared.tools.openobserve.reader import span_from_row
 from tests.browser.embedded_receiver import running as embedded_receiver
+from tests.environment import plain_environment
 from tests.openobserve import PASSWORD, USER, openobserve
 from tests.openobserve_dashboards import complaints
 from tests.openobserve_store import OpenObserveStandIn
@@ -38,13 +38,10 @@ def backend() -> Iterator[OpenObserveStandIn]:
 
 
 def _orders(url: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    plain = {
-        name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENOBSERVE_", "ALERT_"))
-    }
     credentials = {"OPENOBSERVE_URL": url, "OPENOBSERVE_USER": USER, "OPENOBSERVE_PASSWORD": PASSWORD}
     return subprocess.run(
         [ORDERS, *words],
-        env={**plain, **credentials, "COLUMNS": "120", **environment},
+        env=plain_environment(COLUMNS="120") | credentials | environment,
         capture_output=True,
         text=True,
         timeout=60,

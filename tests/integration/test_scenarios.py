@@ -1,6 +1,5 @@
 """The scenarios, all of them once: each fault is real, and each trace shows what it is there for."""
 
-import os
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.tools.local.scenarios import SCENARIOS
+from tests.environment import plain_environment
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -51,11 +51,9 @@ EXPECTED = {
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """What each scenario prints, by its title, of one run that has ended well and left nothing behind."""
     directory = tmp_path_factory.mktemp("scenarios")
-    foreign = ("OTEL_", "OPENOBSERVE_", "AMQP")
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     done = subprocess.run(
         [str(Path(sys.executable).with_name("orders")), "scenarios"],
-        env={**plain, "TMPDIR": str(directory), "COLUMNS": "120"},
+        env=plain_environment(TMPDIR=str(directory), COLUMNS="120"),
         capture_output=True,
         text=True,
         timeout=240,

@@ -78,7 +78,7 @@ def api(three: System, tree: Path, worker: Service) -> Api:
     [
         ["ruff", "check", "--no-cache", "."],
         ["lint-imports", "--no-cache"],
-        ["mypy", "payment_worker"],
+        pytest.param(["mypy", "payment_worker"], marks=pytest.mark.long),
     ],
     ids=lambda command: str(command[0]),
 )

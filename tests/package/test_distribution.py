@@ -1,6 +1,5 @@
 """The package as it comes to others: installed into an empty environment, with no code of theirs touched, as its README says."""
 
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 from opentelemetry.test._otlp_test_server import OtlpProtoTestServer
 
 import shared.telemetry
+from tests.environment import plain_environment
 from tests.system import VirtualHost
 
 FOLDER = Path(shared.telemetry.__file__).parent
@@ -47,11 +47,10 @@ class Environment:
 
     def run(self, *command: str | Path, **variables: str) -> str:
         """Run a program of the environment; what it says on stderr fails the test."""
-        ours = ("PYTHON", "OTEL_", "OPENOBSERVE", "VIRTUAL_ENV", "AMQP")
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        environment = plain_environment("PYTHON", "VIRTUAL_ENV", **variables)
         done = subprocess.run(
             [self.bin / command[0], *command[1:]],
-            cwd=self.directory, env=environ | variables, capture_output=True, text=True, timeout=120, check=False,
+            cwd=self.directory, env=environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout

@@ -1,10 +1,8 @@
 """Both services as processes on a broker of the tests' own, with a meter beside them; of this version or of another one."""
 
 import os
-import sqlite3
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from shared.tools.local.rabbitmq_node import PrivateNode
@@ -67,14 +65,6 @@ class Rig:
 def code_of(checkout: Path) -> Mapping[str, str]:
     """Give the environment in which `python -m order_api` runs the code of another checkout, with the packages of this one."""
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(checkout)}
-
-
-@contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Hold the lock of a SQLite file, as another process would: nobody else can write."""
-    with closing(sqlite3.connect(file, isolation_level=None, timeout=60)) as holder:
-        holder.execute("BEGIN IMMEDIATE")
-        yield
 
 
 def cpu_seconds(service: Service) -> float:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import aio_pika
+import pytest
 
 from shared.tools.local.postgres import PrivatePostgres
 from tests.resilience.databases import fetch
@@ -12,14 +13,15 @@ from tests.resilience.rig import Rig
 from tests.system import new_id, order_body
 from tests.waiting import eventually
 
-ROUNDS, DECISIONS = 30, 40
+DECISIONS = 40
 OUTCOMES = "success", "out_of_stock"
 """Of different outcomes, as a real batch: whoever records one outcome after the other does so in the order of arrival."""
 DECISION_TYPE = "inventory.decision.v1"
 
 
-def test_two_apis_record_the_same_decisions_crosswise_in_30_rounds_and_refuse_no_order(
-    rig: Rig, own_postgres: PrivatePostgres
+@pytest.mark.parametrize("rounds", [12, pytest.param(150, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_two_apis_record_the_same_decisions_crosswise_in_so_many_rounds_and_refuse_no_order(
+    rig: Rig, own_postgres: PrivatePostgres, rounds: int
 ) -> None:
     """Replies to two instances happen where each has asked for an order of the other; the test plays the worker.
 
@@ -33,12 +35,12 @@ def test_two_apis_record_the_same_decisions_crosswise_in_30_rounds_and_refuse_no
         queues = eventually(lambda: _two(rig.meter.reply_queues()), what="a reply queue of each API")
         deadlocks = fetch(url, _DEADLOCKS)[0][0]
 
-        codes = asyncio.run(_record_crosswise(rig, queues))
+        codes = asyncio.run(_record_crosswise(rig, queues, rounds))
 
         assert codes == {202}
         assert fetch(url, _DEADLOCKS)[0][0] == deadlocks
         decided = fetch(url, "SELECT count(*) FROM orders WHERE status <> 'pending'")
-        assert decided[0][0] == ROUNDS * DECISIONS
+        assert decided[0][0] == rounds * DECISIONS
 
 
 _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -48,7 +50,7 @@ def _two(queues: dict[str, int]) -> Sequence[str] | None:
     return sorted(queues) if len(queues) == 2 else None
 
 
-async def _record_crosswise(rig: Rig, queues: Sequence[str]) -> set[int]:
+async def _record_crosswise(rig: Rig, queues: Sequence[str], rounds: int) -> set[int]:
     """Give the codes of all answers to new orders."""
     clients = [HttpClient(api.service.url) for api in rig.apis]
     codes: set[int] = set()
@@ -59,7 +61,7 @@ async def _record_crosswise(rig: Rig, queues: Sequence[str]) -> set[int]:
 
     async with await aio_pika.connect(rig.host.amqp_url) as connection:
         channel = await connection.channel()
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             order_ids = [new_id() for _ in range(DECISIONS)]
             await asyncio.gather(*(place(number, order_id) for number, order_id in enumerate(order_ids)))
             decisions = [_decision(order_id, OUTCOMES[number % 2]) for number, order_id in enumerate(order_ids)]

@@ -6,7 +6,8 @@ from shared.tools.local.postgres import PrivatePostgres
 from tests.faults.proxied_broker import proxied
 from tests.resilience.databases import crashed, unreachable
 from tests.resilience.drill import MESSAGES_AN_ORDER, Findings, Size, drill, long, sizes
-from tests.resilience.rig import Rig, cpu_seconds, locked
+from tests.resilience.rig import Rig, cpu_seconds
+from tests.sqlite_lock import locked
 
 SLACK_SECONDS = 15.0
 """Beside the backlog: until a service that looks for its database with growing pauses has found it."""
@@ -28,7 +29,7 @@ def _assert_nobody_was_worse_off(found: Findings, strays: int = 1) -> None:
     assert found.row.redelivered <= strays, "every delivery is one nearer to a limit"
 
 
-@sizes(Size(10, 40), long(60, 100), long(300, 50))
+@sizes(Size(8, 40), long(60, 100), long(300, 50))
 def test_the_workers_postgresql_is_killed_and_checks_wait(rig: Rig, own_postgres: PrivatePostgres, size: Size) -> None:
     """SIGKILL on the server: open transactions are gone, new connections are refused until it is started again."""
     with own_postgres.database() as url:
@@ -71,7 +72,7 @@ def test_the_workers_sqlite_file_is_locked_by_somebody_else_and_checks_wait(rig:
     found.assert_in_time(SLACK_SECONDS)
 
 
-@sizes(Size(1, 20), long(5, 40))
+@sizes(Size(0.5, 20), long(5, 40))
 def test_twenty_short_outages_of_the_workers_database_in_a_row_bring_no_check_nearer_to_a_limit(
     rig: Rig, own_postgres: PrivatePostgres, size: Size
 ) -> None:

@@ -9,7 +9,8 @@ from tests.faults.proxied_broker import proxied
 from tests.resilience.accounts import settle
 from tests.resilience.drill import Size, long, sizes
 from tests.resilience.load import Load
-from tests.resilience.rig import Rig, locked
+from tests.resilience.rig import Rig
+from tests.sqlite_lock import locked
 from tests.system import Api, new_id
 from tests.waiting import eventually
 

@@ -49,7 +49,7 @@ def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def databases(request: pytest.FixtureRequest, rig: Rig) -> Iterator[Databases]:
     """Empty databases of each kind."""
     if request.param == "sqlite":

@@ -8,7 +8,7 @@ from tests.resilience.rig import Rig
 SLACK_SECONDS = 5.0
 """Beside the backlog: the first window, and who waits for the worker to be noticed as back."""
 
-SIZES = sizes(Size(10, 60), long(60, 100))
+SIZES = sizes(Size(8, 60), long(60, 100))
 
 
 @SIZES

@@ -17,6 +17,7 @@ import httpx
 
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from shared.tools.local.postgres import PrivatePostgres
+from tests.environment import plain_environment
 from tests.postgres import connect, private_postgres
 from tests.receiver import Receiver
 from tests.system import Service
@@ -240,8 +241,7 @@ def _service_of(slot: str) -> str:
 def _environment(plant: Plant, slot: str, port: int, initial_stock: Mapping[str, int]) -> dict[str, str]:
     service = _service_of(slot)
     own = service.replace("-", "_").upper()
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENOBSERVE_"))}
-    return inherited | {
+    return plain_environment() | {
         f"{own}_PORT": str(port),
         "AMQP_URL": plant.broker.url_for(slot),
         "DATABASE_URL": plant.databases[service].replace("//orders@", f"//{slot_role(slot)}@"),

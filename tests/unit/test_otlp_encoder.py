@@ -49,7 +49,7 @@ spans = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(spans, max_size=6))
 def test_the_direct_encoder_writes_what_the_official_one_writes(batch: list[ReadableSpan]) -> None:
     assert ExportTraceServiceRequest.FromString(encode_spans(batch)) == official(batch)

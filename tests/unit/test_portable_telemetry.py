@@ -1,7 +1,6 @@
 """The telemetry folder stands alone: copied elsewhere under another name, it traces a message without the rest of us."""
 
 import ast
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import shared.telemetry
+from tests.environment import plain_environment
 
 FOLDER = Path(shared.telemetry.__file__).parent
 FILES = sorted(FOLDER.glob("*.py"))
@@ -31,12 +31,10 @@ def test_no_file_of_it_imports_the_rest_of_us(path: Path) -> None:
 def test_under_another_name_it_traces_redacts_and_encodes(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "queue_tracing", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(SCENARIO, tmp_path / "scenario.py")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OTEL_"))}
-
     done = subprocess.run(
         [sys.executable, "-W", "error", "scenario.py"],
         cwd=tmp_path,
-        env=environment,
+        env=plain_environment("PYTHON"),
         capture_output=True,
         text=True,
         timeout=60,
