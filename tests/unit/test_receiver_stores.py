@@ -13,8 +13,10 @@ from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
 from shared.tools.receiver.log_store import LogStore
 from shared.tools.receiver.metric_store import MetricStore
+from shared.tools.receiver.palette import Palette
 from shared.tools.receiver.record import Shelf
 from shared.tools.receiver.trace_store import TraceStore
+from shared.tools.receiver.trace_view import render_trace
 from tests.browser.embedded_receiver import SECOND, hex_id, spans_of
 
 
@@ -50,6 +52,10 @@ def test_one_endless_trace_does_not_push_out_the_others() -> None:
 
     assert rejected == 990
     assert len(store.trace(hex_id(1))) == 1
+    summary = store.summary(hex_id(2))
+    assert summary is not None
+    assert (summary.span_count, summary.refused) == (10, 990)
+    assert "10 kept, 990 refused" in render_trace(summary, store, [], Palette())
 
 
 def test_a_span_that_is_exported_again_is_stored_once() -> None:

@@ -41,6 +41,8 @@ class TraceSummary:
     order_status: str | None
     http_status: int | None
     """Of a request about an order, where it is an error."""
+    refused: int
+    """Spans beyond as many as a trace may hold here."""
     links_out: int
     """Links to spans of other traces: for a group commit, the spans that it served."""
 
@@ -61,6 +63,7 @@ class TraceRecord:
         "_status",
         "filed",
         "order_ids",
+        "refused",
         "size",
         "spans",
         "start_ns",
@@ -68,7 +71,7 @@ class TraceRecord:
 
     def __init__(self) -> None:
         self.spans: dict[bytes, tuple[Origin, bytes]] = {}
-        self.size = 0
+        self.size = self.refused = 0
         self.start_ns, self._end_ns = 2**64, 0
         self.order_ids: dict[str, None] = {}
         self.filed: tuple[Place, frozenset[Shelf]] | None = None
@@ -126,6 +129,7 @@ class TraceRecord:
             order_id=next(iter(self.order_ids), None),
             order_status=self._status[1],
             http_status=self._http_status,
+            refused=self.refused,
             links_out=self._links_out,
         )
 

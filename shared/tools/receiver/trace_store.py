@@ -152,6 +152,7 @@ class TraceStore:
         elif span_id in trace.spans:
             return True
         elif len(trace.spans) >= self._max_trace_spans:
+            trace.refused += 1
             return False
 
         encoded = span.SerializeToString()

@@ -117,7 +117,7 @@ def _headline(summary: TraceSummary, services_shown: Markup) -> Markup:
         element(
             "dl",
             fact("Duration", duration(summary.duration_ms * 1e6)),
-            fact("Spans", f"{summary.span_count:,}"),
+            fact("Spans", f"{summary.span_count:,}{_refused(summary)}"),
             fact("Errors", errors),
             fact("Started", clock(summary.start_ns)),
             fact("Services", services_shown),
@@ -134,6 +134,10 @@ def _headline(summary: TraceSummary, services_shown: Markup) -> Markup:
             class_="actions",
         ),
     )
+
+
+def _refused(summary: TraceSummary) -> str:
+    return f" kept, {summary.refused:,} refused: a trace holds no more here" if summary.refused else ""
 
 
 def _paging(trace_id: str, first: int, total: int) -> Markup | None:
