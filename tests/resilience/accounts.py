@@ -73,7 +73,7 @@ async def _read(client: HttpClient, order_ids: Collection[str]) -> dict[str, str
 
     async def read() -> None:
         for order_id in left:
-            code, order = await client.request("GET", f"/orders/{order_id}")
+            code, order, _ = await client.request("GET", f"/orders/{order_id}")
             assert code in {200, 404}, f"GET /orders/{order_id} answers {code}"
             found[order_id] = order["status"] if code == 200 else None
 

@@ -2,10 +2,24 @@
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Reply(NamedTuple):
+    """An answer: its body, out of JSON, and its headers as they stand in it."""
+
+    code: int
+    body: Any
+    headers: Sequence[str]
+
+    def header(self, name: str) -> str | None:
+        """Give the value of a header, by its name in lower case."""
+        start = f"{name}: "
+        return next((line[len(start) :] for line in self.headers if line.lower().startswith(start)), None)
 
 
 class HttpClient:
@@ -17,8 +31,8 @@ class HttpClient:
         self._free = asyncio.Semaphore(connections)
         self._idle: list[Stream] = []
 
-    async def request(self, method: str, path: str, body: Any = None, timeout: float = 60.0) -> tuple[int, Any]:
-        """Give code and body of an answer; raises OSError, EOFError or TimeoutError where none comes."""
+    async def request(self, method: str, path: str, body: Any = None, timeout: float = 60.0) -> Reply:
+        """Give an answer; raises OSError, EOFError or TimeoutError where none comes."""
         async with self._free, asyncio.timeout(timeout):
             while True:
                 kept = self._idle.pop() if self._idle else None
@@ -44,7 +58,7 @@ class HttpClient:
         await asyncio.gather(*(writer.wait_closed() for _, writer in self._idle), return_exceptions=True)
         self._idle.clear()
 
-    async def _exchange(self, stream: Stream, method: str, path: str, body: Any) -> tuple[int, Any]:
+    async def _exchange(self, stream: Stream, method: str, path: str, body: Any) -> Reply:
         reader, writer = stream
         content = b"" if body is None else json.dumps(body).encode()
         head = (
@@ -54,4 +68,4 @@ class HttpClient:
         status_line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         length = next(int(line[15:]) for line in lines if line[:15].lower() == "content-length:")
         answered = await reader.readexactly(length)
-        return int(status_line.split()[1]), json.loads(answered) if answered else None
+        return Reply(int(status_line.split()[1]), json.loads(answered) if answered else None, lines)

@@ -106,7 +106,7 @@ class Load:
 
 async def _place(client: HttpClient, order: Placed) -> None:
     try:
-        order.code, shown = await client.request("POST", "/orders", order_body({"widget": 1}, order.order_id))
+        order.code, shown, _ = await client.request("POST", "/orders", order_body({"widget": 1}, order.order_id))
         order.status = shown.get("status") if order.is_accepted else None
     except (OSError, EOFError, TimeoutError):
         pass

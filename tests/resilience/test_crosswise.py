@@ -56,8 +56,8 @@ async def _record_crosswise(rig: Rig, queues: Sequence[str], rounds: int) -> set
     codes: set[int] = set()
 
     async def place(number: int, order_id: str) -> None:
-        code, _ = await clients[number % 2].request("POST", "/orders", order_body({"widget": 1}, order_id))
-        codes.add(code)
+        answer = await clients[number % 2].request("POST", "/orders", order_body({"widget": 1}, order_id))
+        codes.add(answer.code)
 
     async with await aio_pika.connect(rig.host.amqp_url) as connection:
         channel = await connection.channel()
@@ -83,5 +83,5 @@ def _decision(order_id: str, status: str) -> aio_pika.Message:
 async def _all_decided(client: HttpClient, order_ids: Sequence[str]) -> None:
     async with asyncio.timeout(30):
         for order_id in order_ids:
-            while (await client.request("GET", f"/orders/{order_id}"))[1]["status"] == "pending":
+            while (await client.request("GET", f"/orders/{order_id}")).body["status"] == "pending":
                 await asyncio.sleep(0.02)

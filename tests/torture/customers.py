@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import httpx
-
+from tests.resilience.http_client import HttpClient
 from tests.system import order_body
 from tests.torture.plant import Slot
 
@@ -70,17 +69,17 @@ class Customers:
         self._longest_pause = longest_pause
         self._chance = random.Random(f"orders {seed}")  # noqa: S311 - reproducible, not secret
         self._prefix = f"T{seed}"
-        self._http: httpx.AsyncClient | None = None
+        self._clients = {slot.name: HttpClient(slot.url) for slot in apis}
         self._deadline = 0.0
         self.wishes: list[Wish] = []
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep the connections while the context lasts."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=2.0)
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, limits=limits, trust_env=False) as http:
-            self._http = http
+        try:
             yield
+        finally:
+            await asyncio.gather(*(client.close() for client in self._clients.values()))
 
     @property
     def codes(self) -> Counter[str]:
@@ -167,28 +166,27 @@ class Customers:
             turn += 1
 
     async def _send(self, wish: Wish, turn: int, patience: float, method: str = "POST") -> Answer:
-        assert self._http, "the customers are not running"
         path = "/orders" if method == "POST" else f"/orders/{wish.order_id}"
         body = order_body(wish.items, wish.order_id) if method == "POST" else None
         first = turn % len(self._apis)
         for slot in (*self._apis[first:], *self._apis[:first]):
             sent = time.time_ns()
             try:
-                response = await self._http.request(method, f"{slot.url}{path}", json=body, timeout=patience)
-            except httpx.TransportError as error:
+                reply = await self._clients[slot.name].request(method, path, body, patience)
+            except (OSError, EOFError) as error:
                 answer = Answer(slot.name, method, sent, time.time_ns(), None)
                 # Who takes no connection has seen nothing of the request: as from a proxy, it goes to the next one.
-                if isinstance(error, httpx.ConnectError):
+                if isinstance(error, ConnectionRefusedError):
                     continue
             else:
-                shown = response.json() if response.status_code in ACCEPTED else {"status": "pending"}
+                shown = reply.body if reply.code in ACCEPTED else {"status": "pending"}
                 answer = Answer(
                     slot.name,
                     method,
                     sent,
                     time.time_ns(),
-                    response.status_code,
-                    response.headers.get("x-trace-id"),
+                    reply.code,
+                    reply.header("x-trace-id"),
                     None if shown["status"] == "pending" else (shown["status"], shown["reason"]),
                 )
             break
