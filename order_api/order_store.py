@@ -4,14 +4,15 @@ from order_api.order_table import find
 from order_api.order_writes import OrderCommits
 from order_api.orders import Decision, Order, Recorded
 from shared.storage.database import Database
+from shared.storage.group_read import GroupRead
 
 
 class SqlOrderStore:
-    """Keeps orders in SQLite or PostgreSQL; writes of concurrent requests share a transaction."""
+    """Keeps orders in SQLite or PostgreSQL; concurrent writes share a transaction, as do reads."""
 
     def __init__(self, database: Database, commits: OrderCommits) -> None:
-        self._database = database
         self._commits = commits
+        self._reads = GroupRead(database, find)
 
     async def add(self, order: Order) -> tuple[Order, bool]:
         """Store a pending order; gives the stored one, and whether it was new."""
@@ -29,5 +30,4 @@ class SqlOrderStore:
 
     async def get(self, order_id: str) -> Order | None:
         """Find an order."""
-        found = await self._database.read(lambda connection: find(connection, {order_id}))
-        return found.get(order_id)
+        return await self._reads.get(order_id)

@@ -65,9 +65,12 @@ class Session:
         self.lost.set()
 
     async def open_channel(self, **options: Any) -> AbstractChannel:
-        """Open a channel with whose end the session ends."""
-        channel = await self._connection.channel(**options)
-        underlay = await channel.get_underlay_channel()
+        """Open a channel with whose end the session ends; raises BrokerUnavailable where the connection has gone."""
+        try:
+            channel = await self._connection.channel(**options)
+            underlay = await channel.get_underlay_channel()
+        except RuntimeError as error:  # which the client raises where its connection is closed already
+            raise BrokerUnavailable("the connection has gone") from error
         # A confirm is waited for, and not before it that the socket has drained: until then the client locks the channel.
         for method in ("basic_publish", "basic_ack"):
             setattr(underlay, method, partial(getattr(underlay, method), wait=False))
