@@ -158,7 +158,7 @@ class Customers:
             # Each try is later than the one before: customers that wait must not be a load that keeps the system down.
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._longest_pause)
-        pause = self._longest_pause / 16
+        pause = self._longest_pause / 8
         while wish.is_accepted and wish.answers[-1].outcome is None and time.monotonic() < self._deadline:
             pause = min(pause * 2, self._longest_pause)
             await asyncio.sleep(pause)

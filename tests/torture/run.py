@@ -25,6 +25,10 @@ from tests.torture.witness import count_pending
 CAPACITY_SECONDS = 8.0
 TELL_SECONDS = 10.0
 SPANS_AN_ORDER = 6
+LONGEST_PAUSE, HEARTBEAT_SECONDS = 60.0, 4
+"""Of customers that look again, and of connections, on a bad day: neither must be a load or a fault of its own."""
+LARGEST_SHARE = 0.4
+"""Of the capacity, which is measured without customers that look again."""
 DECLARED_SECONDS = 1.5
 """RabbitMQ 3.10 does not bring a quorum queue back that was declared less than half a second before a crash."""
 
@@ -81,15 +85,18 @@ async def bad_day(
 ) -> Result:
     """Do every disaster under load, then small faults until `seconds` have passed, and account for all of it.
 
-    The rate is at most half of the capacity, which is measured first: a backlog drains with what is left of it.
+    The rate is at most a share of the capacity, which is measured first: a backlog drains with what is left of it.
     """
     initial = _initial_stock(seconds, rate) | {KILLER: 1000}
-    async with proxied_node() as node, running_plant(directory, initial, node, use_postgres=True) as plant:
+    async with (
+        proxied_node(heartbeat=HEARTBEAT_SECONDS) as node,
+        running_plant(directory, initial, node, use_postgres=True) as plant,
+    ):
         capacity = await asyncio.to_thread(capacity_of, [slot.url for slot in plant.apis], CAPACITY_SECONDS)
-        rate = min(rate, capacity / 2)
+        rate = min(rate, capacity * LARGEST_SHARE)
         say(f"everything is up, and can do {capacity:.0f} orders a second; {rate:.0f} a second come now")
         await begin_to_copy(node.amqp_url)
-        customers, chaos = Customers(plant.apis, seed, longest_pause=60.0), Chaos(plant, node, say)
+        customers, chaos = Customers(plant.apis, seed, longest_pause=LONGEST_PAUSE), Chaos(plant, node, say)
         day, closed, began = BadDay(plant, node, customers, seed, size, say), asyncio.Event(), time.monotonic()
         async with customers.running(), _watched(plant, customers, say) as own_delay, asyncio.TaskGroup() as group:
             group.create_task(customers.order_until(closed, rate))
