@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from . import semconv
     from .aio_pika_tracing import AioPikaTracing
     from .batching import CountedBatchLogRecordProcessor, CountedBatchSpanProcessor
+    from .delivery_words import delivery_failed, delivery_settled
     from .destinations import Destination, Template
     from .ended_spans import with_error_type
     from .exporters import BufferedLogExporter, BufferedMetricExporter, BufferedSpanExporter, sender_of
     from .joined_histograms import JoinedHistograms
     from .light_metrics import LightMeterProvider, begin
     from .metrics import SECONDS
-    from .open_delivery import delivery_failed, delivery_settled
     from .otlp_encoder import SpanEncoder
     from .propagation import GuardedPropagator, GuardedTraceContext
     from .redaction import DEFAULT_REDACTION, PERSONAL_NAMES, RedactingSpanExporter, Redaction, redact_text
@@ -91,6 +91,8 @@ _HOMES = {
     "AioPikaTracing": "aio_pika_tracing",
     "CountedBatchLogRecordProcessor": "batching",
     "CountedBatchSpanProcessor": "batching",
+    "delivery_failed": "delivery_words",
+    "delivery_settled": "delivery_words",
     "Destination": "destinations",
     "Template": "destinations",
     "with_error_type": "ended_spans",
@@ -102,8 +104,6 @@ _HOMES = {
     "LightMeterProvider": "light_metrics",
     "begin": "light_metrics",
     "SECONDS": "metrics",
-    "delivery_failed": "open_delivery",
-    "delivery_settled": "open_delivery",
     "Relation": "tracing_options",
     "GuardedPropagator": "propagation",
     "GuardedTraceContext": "propagation",

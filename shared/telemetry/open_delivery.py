@@ -1,18 +1,18 @@
 """A delivery while it is worked on: its span, how it was settled, and of what it failed.
 
-The span of a delivery that a callback gets ends with the callback. One that was pulled, from an iterator or by a `get`, has
-no callback: its span ends when the loop goes on and it is settled, whichever comes later.
+Its span ends when it is settled, and the callback that got it has returned or the loop that pulled it has gone on, whichever
+comes later.
 """
 
 import time
 from contextvars import ContextVar
 
-from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, Span, SpanContext, Status, StatusCode
 
 from . import semconv
+from .delivery_context import DeliveryContext, enter
 from .destinations import Described
 from .metrics import MessagingMetrics, Series
 
@@ -33,10 +33,14 @@ class OpenDelivery:
     is_pulled = False
     is_got = False
     """Whether it was pulled by a `get`: then it is over with its settlement."""
+    is_settled = False
     is_forgotten = False
+    """Whether nobody can settle it any more."""
+    is_at_work = False
+    """Whether it is within a `process()` block, which it does not end before."""
     over_at: int | None = None
-    """When the body of the loop was left, in nanoseconds since the epoch."""
-    outside: Context | None = None
+    """When the callback returned or the body of the loop was left, in nanoseconds since the epoch."""
+    inside: DeliveryContext | None = None
     outer: "OpenDelivery | None" = None
 
     def __init__(self, described: Described, metrics: MessagingMetrics, *, no_ack: bool = False) -> None:
@@ -44,7 +48,12 @@ class OpenDelivery:
         self.metrics = metrics
         self.started = time.perf_counter()
         if no_ack:
-            self.outcome = AUTO_ACK
+            self.outcome, self.is_settled = AUTO_ACK, True
+
+    @property
+    def is_past(self) -> bool:
+        """Whether it is no longer the current one of anybody."""
+        return self.is_over or (self.inside is not None and self.inside.is_left_behind)
 
     def tell_outcome(self, outcome: str) -> None:
         """Say how it was settled."""
@@ -62,74 +71,116 @@ class OpenDelivery:
         if self.is_over or self.error_type is not None or not isinstance(error, Exception):
             return
         self.tell_error(error_type_of(error), f"{type(error).__name__}: {error}")
-        if self.is_pulled:  # what leaves a callback is recorded by the instrumentation
+        if self.is_pulled or self.over_at is not None:  # what leaves a callback is recorded by the instrumentation
             self.span.record_exception(error)
 
     def enter(self, inside: Context) -> None:
         """Make it the current one of whoever pulled it."""
-        self.outside, self.outer = contexts.get_current(), CURRENT.get()
-        contexts.attach(trace.set_span_in_context(self.span, inside))
+        self.outer = current_delivery()
+        if self.outer is not None:
+            self.outer.outer = _not_past(self.outer.outer)
+        self.inside = enter(trace.set_span_in_context(self.span, inside))
         CURRENT.set(self)
 
     def leave(self) -> None:
-        """Make what was current before it current again, where it still is; settled, it is over."""
-        if self.over_at is None:
-            self.over_at = time.time_ns()
-        if CURRENT.get() is self and self.outside is not None:
-            CURRENT.set(self.outer)
-            contexts.attach(self.outside)
-        self.outside = self.outer = None
+        """Make what was current before it current again."""
+        if self.over_at is not None:
+            return
+        self.over_at = time.time_ns()
+        if self.inside is not None:
+            self.inside.leave()
+        if CURRENT.get() is self:
+            CURRENT.set(_not_past(self.outer))
+
+    def outlive(self) -> None:
+        """Stay open beyond the callback that returns now, although the instrumentation ends its span then."""
+        self.over_at = time.time_ns()
+        _pass_over_next_end(self.span)
+
+    def settle(self, outcome: str) -> None:
+        """Say how it was settled, and end it unless it is still worked on."""
+        if self.is_over:
+            return
+        self.is_settled = True
+        if self.outcome is None:
+            self.tell_outcome(outcome)
+        if self.is_got:
+            self.leave()
+        if self.over_at is not None and not self.is_at_work:
+            self.close()
+
+    def rest(self) -> None:
+        """End it after its `process()` block, where only that has kept it open."""
+        self.is_at_work = False
+        if self.over_at is not None and (self.is_settled or self.is_forgotten):
+            self.close()
 
     def close(self, end_time: int | None = None) -> None:
         """End its span, and count how long it took."""
         if self.is_over:
             return
-        self.record()
+        self.record(end_time)
+        if self.inside is not None:
+            self.inside.is_over = True
         self.span.end(end_time)
 
-    def record(self) -> None:
+    def record(self, end_time: int | None = None) -> None:
         """Count how long it took, and say so where nobody settled it."""
-        self.is_over = True
         if self.outcome is None:
             self.tell_outcome(UNSETTLED)
         elif self.outcome is AUTO_ACK:
             self.span.set_attribute(semconv.DELIVERY_OUTCOME, AUTO_ACK)
+        self.is_over = True
         series = self.described.series
         if self.error_type is not None:
             series = Series({**series, semconv.ERROR_TYPE: self.error_type})
-        self.metrics.process_duration.record(time.perf_counter() - self.started, series)
+        since = 0.0 if end_time is None else (time.time_ns() - end_time) / 1e9
+        self.metrics.process_duration.record(max(time.perf_counter() - self.started - since, 0.0), series)
 
     def forget(self) -> None:
         """Its message is gone: nobody can settle it any more."""
         self.is_forgotten = True
         if self.is_got:
             self.leave()
-        if self.is_pulled and self.over_at is not None:
+        if self.over_at is not None:
             self.close(self.over_at)
+
+    def lose(self) -> None:
+        """Its channel is gone: nobody can settle it any more."""
+        if self.is_settled or self.is_over:
+            return
+        self.is_forgotten = True
+        if self.is_got:
+            self.leave()
+        if self.over_at is not None and not self.is_at_work:
+            self.close()
 
 
 CURRENT: ContextVar[OpenDelivery | None] = ContextVar("whole traces: the current delivery", default=None)
+
+
+def current_delivery() -> OpenDelivery | None:
+    """Give the delivery that is worked on here."""
+    return _not_past(CURRENT.get())
+
+
+def _not_past(delivery: OpenDelivery | None) -> OpenDelivery | None:
+    while delivery is not None and delivery.is_past:
+        delivery = delivery.outer
+    return delivery
+
+
+def _pass_over_next_end(span: Span) -> None:
+    if not span.is_recording():
+        return
+
+    def pass_over(_: int | None = None) -> None:
+        del vars(span)["end"]
+
+    vars(span)["end"] = pass_over
 
 
 def error_type_of(error: BaseException) -> str:
     """Name an exception as `exception.type` of a span event does."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def delivery_settled(outcome: str) -> None:
-    """Say how the current delivery was settled, in the application's own word: `retry`, `dead_letter`."""
-    if (delivery := CURRENT.get()) is None:
-        trace.get_current_span().set_attribute(semconv.DELIVERY_OUTCOME, outcome)
-    else:
-        delivery.tell_outcome(outcome)
-
-
-def delivery_failed(error_type: str, description: str = "") -> None:
-    """Say of what the current delivery failed, in the application's own code of few values."""
-    if (delivery := CURRENT.get()) is None:
-        span = trace.get_current_span()
-        span.set_attribute(semconv.ERROR_TYPE, error_type)
-        span.set_status(Status(StatusCode.ERROR, description))
-    else:
-        delivery.tell_error(error_type, description)

@@ -62,11 +62,16 @@ def _watched(runtime: TracingRuntime, callback: Callback) -> Callback:
         CURRENT.set(delivery)
         runtime.count(delivery)
         try:
-            return await callback(message)
+            result = await callback(message)
         except BaseException as error:
             delivery.fail(error)
-            raise
-        finally:
             delivery.record()
+            raise
+        if delivery.is_settled:
+            delivery.record()
+        else:  # by whomever it was handed to
+            delivery.outlive()
+            runtime.unsettled.add(message, delivery)
+        return result
 
     return watched

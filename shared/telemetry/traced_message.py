@@ -28,20 +28,26 @@ def traced_messages(runtime: TracingRuntime, options: TracingOptions) -> type[In
             runtime.tracer.start_delivery(delivery, self, inside)
             return delivery
 
-        async def _settle(self, operation: str, outcome: str, settling: Awaitable[None]) -> None:
+        async def _settle(
+            self, operation: str, outcome: str, settling: Awaitable[None], *, multiple: bool = False
+        ) -> None:
             delivery: OpenDelivery | None = getattr(self, "_delivery", None)
-            if delivery is None or not options.settle_spans:
+            if delivery is None:
                 await settling
-            else:
-                with trace.use_span(runtime.tracer.start_settle(delivery, operation, self), end_on_exit=True):
+                return
+            try:
+                if not options.settle_spans:
                     await settling
-            if delivery is not None and not delivery.is_over:
-                if delivery.outcome is None:
-                    delivery.tell_outcome(outcome)
-                if delivery.is_got:
-                    delivery.leave()
-                if delivery.over_at is not None:
-                    delivery.close()
+                else:
+                    with trace.use_span(runtime.tracer.start_settle(delivery, operation, self), end_on_exit=True):
+                        await settling
+            except Exception as error:
+                if not delivery.is_settled:
+                    delivery.fail(error)
+                raise
+            delivery.settle(outcome)
+            if multiple:
+                runtime.unsettled.settle_up_to(self, outcome)
 
     return TracedMessage
 
@@ -52,7 +58,7 @@ class _TracedMessage(IncomingMessage):
 
     async def ack(self, multiple: bool = False) -> None:
         """Acknowledge, and say so on the span of the delivery."""
-        await self._settle("ack", "ack", super().ack(multiple))
+        await self._settle("ack", "ack", super().ack(multiple), multiple=multiple)
 
     async def reject(self, requeue: bool = False) -> None:
         """Reject, and say so on the span of the delivery."""
@@ -60,7 +66,9 @@ class _TracedMessage(IncomingMessage):
 
     async def nack(self, multiple: bool = False, requeue: bool = True) -> None:
         """Reject one or many, and say so on the span of the delivery."""
-        await self._settle("nack", "requeue" if requeue else "reject", super().nack(multiple, requeue))
+        await self._settle(
+            "nack", "requeue" if requeue else "reject", super().nack(multiple, requeue), multiple=multiple
+        )
 
     def process(
         self, requeue: bool = False, reject_on_redelivered: bool = False, ignore_processed: bool = False
@@ -77,7 +85,7 @@ class _TracedMessage(IncomingMessage):
         if (delivery := getattr(self, "_delivery", None)) is not None and not delivery.is_over:
             delivery.forget()
 
-    async def _settle(self, operation: str, outcome: str, settling: Awaitable[None]) -> None:
+    async def _settle(self, operation: str, outcome: str, settling: Awaitable[None], *, multiple: bool = False) -> None:
         raise NotImplementedError
 
     def _begin_anew(self, before: OpenDelivery) -> OpenDelivery:
@@ -93,25 +101,30 @@ def hold(message: AbstractIncomingMessage, delivery: OpenDelivery) -> None:
 class _TracedProcessContext(ProcessContext):
     """Takes the span of a delivery to the task that works on it, where that is another than the one that took it."""
 
+    _delivery: OpenDelivery | None = None
     _token: Any = None
     _outer: OpenDelivery | None = None
-    _anew: OpenDelivery | None = None
+    _is_anew = False
 
     async def __aenter__(self) -> IncomingMessage:
         delivery: OpenDelivery | None = getattr(self.message, "_delivery", None)
-        if delivery is None or (delivery is CURRENT.get() and not delivery.is_over):
+        if delivery is None:
             return self.message
-        if delivery.is_over:  # the callback or the loop that took it has gone on without it
-            delivery = self._anew = self.message._delivery = self.message._begin_anew(delivery)  # type: ignore[attr-defined]
-        self._outer = CURRENT.get()
-        self._token = contexts.attach(trace.set_span_in_context(delivery.span))
-        CURRENT.set(delivery)
+        if delivery.is_over:  # settled and done with: what begins now is work of its own
+            delivery = self.message._delivery = self.message._begin_anew(delivery)  # type: ignore[attr-defined]
+            self._is_anew = True
+        self._delivery = delivery
+        delivery.is_at_work = True
+        if delivery is not CURRENT.get():
+            self._outer = CURRENT.get()
+            self._token = contexts.attach(trace.set_span_in_context(delivery.span))
+            CURRENT.set(delivery)
         return self.message
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        delivery: OpenDelivery | None = getattr(self.message, "_delivery", None)
+        delivery = self._delivery
         if delivery is not None and exc_val is not None:
             delivery.fail(exc_val)
         try:
@@ -120,5 +133,8 @@ class _TracedProcessContext(ProcessContext):
             if self._token is not None:
                 contexts.detach(self._token)
                 CURRENT.set(self._outer)
-            if self._anew is not None:
-                self._anew.close()
+            if delivery is not None:
+                if self._is_anew:
+                    delivery.close()
+                else:
+                    delivery.rest()

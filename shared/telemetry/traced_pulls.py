@@ -136,6 +136,8 @@ def _begin(
     )
     if not receives:
         delivery.enter(inside)
+        if not delivery.is_settled:
+            runtime.unsettled.add(message, delivery)
     runtime.count(delivery)
     return delivery
 
@@ -149,5 +151,5 @@ def _leave(iterator: Any, *, stays_open: bool = False) -> None:
     if stays_open:
         return
     iterator._whole_traces_delivery = None
-    if delivery.outcome is not None or delivery.is_forgotten:
+    if (delivery.is_settled or delivery.is_forgotten) and not delivery.is_at_work:
         delivery.close(delivery.over_at)

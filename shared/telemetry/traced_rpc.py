@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
-from .open_delivery import CURRENT
+from .open_delivery import current_delivery
 from .relations import link_to_reply
 
 Method = Callable[..., Awaitable[Any]]
@@ -75,7 +75,7 @@ def execute(plain: Method) -> Method:
         try:
             return await plain(rpc, *args, **kwargs)
         except Exception as error:
-            if (delivery := CURRENT.get()) is not None:
+            if (delivery := current_delivery()) is not None:
                 delivery.fail(error)
                 delivery.span.record_exception(error)
             raise

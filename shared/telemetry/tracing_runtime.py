@@ -10,6 +10,7 @@ from .destinations import Described, Destination, DestinationNames
 from .exchange_types import ExchangeTypes
 from .metrics import MessagingMetrics
 from .open_delivery import OpenDelivery
+from .unsettled import Unsettled
 
 AMQP_PORT = 5672
 
@@ -21,6 +22,7 @@ class TracingRuntime:
         self.tracer = tracer
         self.metrics = metrics
         self.exchange_types = ExchangeTypes()
+        self.unsettled = Unsettled()
         self._names = names
 
     def describe_send(self, exchange: Exchange, routing_key: str) -> Described:

@@ -6,7 +6,7 @@ from typing import Any
 import aio_pika
 import pytest
 import pytest_asyncio
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustConnection
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -49,16 +49,39 @@ class Traced:
 
     def points(self, metric: str) -> list[dict[str, Any]]:
         """The attributes of each series of a metric."""
+        return [dict(point.attributes or {}) for point in self._points(metric)]
+
+    def count(self, histogram: str) -> int:
+        """How often something was measured."""
+        return sum(point.count for point in self._points(histogram))
+
+    def _points(self, metric: str) -> list[Any]:
         found = self._reader.get_metrics_data()
         assert isinstance(found, MetricsData)
         return [
-            dict(point.attributes or {})
+            point
             for resource in found.resource_metrics
             for scope in resource.scope_metrics
             for each in scope.metrics
             if each.name == metric
             for point in each.data.data_points
         ]
+
+
+class Jobs:
+    """A queue, and what it takes to fill it."""
+
+    def __init__(self, queue: AbstractQueue, exchange: aio_pika.abc.AbstractExchange) -> None:
+        self.queue: Any = queue  # whose type does not say that it can be looped over
+        self.exchange = exchange
+
+    async def send(self, count: int = 1) -> None:
+        for number in range(count):
+            await self.exchange.publish(aio_pika.Message(str(number).encode()), "jobs")
+
+    async def carry_on(self) -> None:
+        """Publish something further, to nobody."""
+        await self.exchange.publish(aio_pika.Message(b""), "further", mandatory=False)
 
 
 Instrument = Callable[..., Traced]

@@ -8,31 +8,15 @@ from typing import Any
 import aio_pika
 import pytest
 import pytest_asyncio
-from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustConnection
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
-from tests.package.conftest import Traced, acknowledge, attributes, links, span_id, trace_id
+from tests.package.conftest import Jobs, Traced, acknowledge, attributes, links, span_id, trace_id
 from tests.system import VirtualHost
 from tests.waiting import eventually_async
 
 SEND, PROCESS = "send jobs", "process jobs"
-
-
-class Jobs:
-    """A queue, and what it takes to fill it."""
-
-    def __init__(self, queue: AbstractQueue, exchange: aio_pika.abc.AbstractExchange) -> None:
-        self.queue: Any = queue  # whose type does not say that it can be looped over
-        self.exchange = exchange
-
-    async def send(self, count: int = 1) -> None:
-        for number in range(count):
-            await self.exchange.publish(aio_pika.Message(str(number).encode()), "jobs")
-
-    async def carry_on(self) -> None:
-        """Publish something further, to nobody."""
-        await self.exchange.publish(aio_pika.Message(b""), "further", mandatory=False)
 
 
 @pytest_asyncio.fixture
@@ -301,25 +285,6 @@ async def test_a_message_that_is_forgotten_ends_its_span_unsettled(jobs: Jobs, t
     gc.collect()
 
     assert attributes(await traced.the(PROCESS))["delivery.outcome"] == "unsettled"
-
-
-async def test_a_callback_that_leaves_the_work_to_a_task_has_a_second_span_for_that(jobs: Jobs, traced: Traced) -> None:
-    tasks = set()
-
-    async def work(message: AbstractIncomingMessage) -> None:
-        async with message.process():
-            await jobs.carry_on()
-
-    async def handle(message: AbstractIncomingMessage) -> None:
-        tasks.add(asyncio.create_task(work(message)))
-
-    await jobs.queue.consume(handle)
-    await jobs.send()
-    callback, worked = await traced.ended(PROCESS, 2)
-
-    assert attributes(callback)["delivery.outcome"] == "unsettled"
-    assert attributes(worked)["delivery.outcome"] == "ack"
-    assert trace_id(callback) == trace_id(worked) == trace_id(traced.named("send further")[0])
 
 
 async def test_a_connection_that_was_opened_in_a_span_does_not_draw_strangers_into_its_trace(
