@@ -75,9 +75,9 @@ class Jobs:
         self.queue: Any = queue  # whose type does not say that it can be looped over
         self.exchange = exchange
 
-    async def send(self, count: int = 1) -> None:
+    async def send(self, count: int = 1, to: str = "jobs") -> None:
         for number in range(count):
-            await self.exchange.publish(aio_pika.Message(str(number).encode()), "jobs")
+            await self.exchange.publish(aio_pika.Message(str(number).encode()), to)
 
     async def carry_on(self) -> None:
         """Publish something further, to nobody."""
