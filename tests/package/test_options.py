@@ -181,6 +181,62 @@ def test_a_relation_that_is_none_is_refused(instrument: Instrument) -> None:
     assert not AioPikaTracing().is_instrumented_by_opentelemetry
 
 
+def test_an_argument_that_is_none_is_refused(instrument: Instrument) -> None:
+    with pytest.raises(TypeError, match="'relatoin'"):
+        instrument(relatoin="link")
+
+    assert not AioPikaTracing().is_instrumented_by_opentelemetry
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "instead"),
+    [
+        ("RELATION", "bogus", "both is used"),
+        ("SETTLE_SPANS", "1", "False is used"),
+        ("SETTLE_SPANS", "yes", "False is used"),
+        ("DESTINATION_TEMPLATE", "nowhere.to:be_found", "None is used"),
+        ("PUBLISH_HOOK", "builtins:no_such_hook", "None is used"),
+        ("CONSUME_HOOK", "not a name", "None is used"),
+    ],
+)
+async def test_a_variable_that_cannot_be_read_is_said_and_its_default_is_used(
+    instrument: Instrument,
+    connection: AbstractRobustConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variable: str,
+    value: str,
+    instead: str,
+) -> None:
+    monkeypatch.setenv(f"OTEL_PYTHON_AIO_PIKA_{variable}", value)
+    traced = instrument()
+
+    (said,) = [record.getMessage() for record in caplog.records if "aio_pika" in record.getMessage().lower()]
+    assert f"OTEL_PYTHON_AIO_PIKA_{variable}={value}" in said
+    assert instead in said
+    send, process = await _one_message(traced, connection)
+    assert links(process) == {"creation_context": span_id(send)}
+    assert len(traced.spans) == 2
+
+
+@pytest.mark.parametrize(("value", "asks"), [("true", True), ("True", True), ("false", False), ("FALSE", False)])
+async def test_settle_spans_are_asked_for_as_everywhere(
+    instrument: Instrument,
+    connection: AbstractRobustConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    value: str,
+    asks: bool,
+) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_AIO_PIKA_SETTLE_SPANS", value)
+    traced = instrument()
+
+    await _one_message(traced, connection)
+
+    assert bool(traced.named("ack jobs")) is asks
+    assert not caplog.records
+
+
 async def _one_message(traced: Traced, connection: AbstractRobustConnection) -> tuple[ReadableSpan, ReadableSpan]:
     channel = await connection.channel()
     queue = await channel.declare_queue("jobs")
