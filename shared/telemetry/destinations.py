@@ -18,8 +18,13 @@ from .semconv import MessagingNames
 MOST_KEYS = 100
 """Routing keys of one exchange that may stand in names; further ones stay out, whatever they look like."""
 
+_POD_LETTERS = "[bcdfghjklmnpqrstvwxz2456789]"
 _GENERATED = re.compile(
-    r"^amq\.gen-|^amq_[0-9a-f]{32}$|^amq\.rabbitmq\.reply-to|[0-9a-f]{8}-[0-9a-f]{4}-|[0-9a-f]{12}|[0-9]{5}",
+    r"^amq\.gen-|^amq_[0-9a-f]{32}$|^amq\.rabbitmq\.reply-to|[0-9a-f]{8}-[0-9a-f]{4}-|[0-9a-f]{12}|[0-9]{5}"
+    r"|@|%40"  # a person's address
+    r"|(?<![a-z0-9])[0-9]{4,}(?![a-z0-9])"  # a number, or the year of a date
+    # a pod: letters that Kubernetes takes, or others with a digit
+    rf"|-(?:{_POD_LETTERS}{{6,10}}-{_POD_LETTERS}{{5}}|(?=[a-z]*[0-9])[a-z0-9]{{8,10}}-[a-z0-9]{{5}})(?![a-z0-9])",
     re.IGNORECASE,
 )
 _ANONYMOUS = re.compile(r"^amq\.gen-|^amq_[0-9a-f]{32}$|^amq\.rabbitmq\.reply-to")

@@ -169,6 +169,40 @@ async def test_a_thousand_keys_make_a_hundred_names(traced: Traced, connection: 
     assert len(traced.points("messaging.client.sent.messages")) == 101
 
 
+@pytest.mark.parametrize(
+    ("key", "is_few"),
+    [
+        ("order-4711", False),
+        ("order_4711", False),
+        ("2026-11-25", False),
+        ("report.20261125", False),
+        ("user.bob@example.com", False),
+        ("user.bob%40example.com", False),
+        ("replies-web-7f9c8d6b5-abcde", False),
+        ("replies-web-7f9c8d6b5-x2x4z", False),
+        ("replies.web-bdfhjlxz-x2x4z.in", False),
+        (f"user.{ID}", False),
+        ("shard.3", True),
+        ("v2.orders", True),
+        ("http2-requests", True),
+        ("tenant_acme", True),
+        ("inventory.check", True),
+        ("inventory.check.retry.500ms", True),
+        ("inventory.check.retry.2000ms", True),
+        ("orders-inventory-check", True),
+        ("payments-retention-later", True),
+    ],
+)
+async def test_what_looks_like_an_id_a_person_a_day_or_a_pod_is_in_no_name(
+    key: str, is_few: bool, traced: Traced, connection: AbstractRobustConnection
+) -> None:
+    tasks = await (await connection.channel()).declare_exchange("tasks", "direct")
+
+    await tasks.publish(aio_pika.Message(b""), key, mandatory=False)
+
+    assert (await traced.the("send")).name == (f"send tasks:{key}" if is_few else "send tasks")
+
+
 async def test_a_template_is_the_name_and_stands_beside_it(
     instrument: Instrument, connection: AbstractRobustConnection
 ) -> None:
