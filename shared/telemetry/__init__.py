@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .trace_context import carry, context_of, current_traceparent, resume, span_context_of, trace_id_of
     from .tracing_options import Relation
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AioPikaTracing",
     "BufferedLogExporter",
@@ -148,3 +150,7 @@ if not TYPE_CHECKING:  # which would take every name for one of these
         found = getattr(import_module(f".{_HOMES[name]}", __name__), name)
         globals()[name] = found
         return found
+
+    def __dir__() -> list[str]:
+        """Name what is public, imported yet or not."""
+        return sorted({*globals(), *__all__})

@@ -16,6 +16,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from . import __version__
 from .conventional_tracer import ConventionalTracer, ConventionalTracerProvider
 from .destinations import DestinationNames
 from .metrics import MessagingMetrics
@@ -78,7 +79,7 @@ def _tracer(provider: TracerProvider, options: TracingOptions, names: MessagingN
     sampler = getattr(provider, "sampler", None)
     # A parent-based sampler of the SDK may be told to sample below what is not, by one of its further arguments.
     follows_parents = bool(getattr(sampler, "follows_parents", False))
-    inner = provider.get_tracer(_SCOPE, schema_url=names.schema_url)
+    inner = provider.get_tracer(_SCOPE, __version__, schema_url=names.schema_url)
     return ConventionalTracer(inner, options, names, follows_parents=follows_parents)
 
 

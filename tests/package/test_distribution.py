@@ -90,6 +90,13 @@ def test_what_it_needs_is_less_than_the_product_has() -> None:
     assert not [line for line in product["dependencies"] if package["name"] in line]
 
 
+def test_it_knows_its_version_and_what_is_public() -> None:
+    package = tomllib.loads((FOLDER / "pyproject.toml").read_text())["project"]
+
+    assert shared.telemetry.__version__ == package["version"]
+    assert set(shared.telemetry.__all__) <= set(dir(shared.telemetry))
+
+
 def test_an_application_that_knows_nothing_of_it_gets_the_full_picture(
     environment: Environment, virtual_host: VirtualHost
 ) -> None:

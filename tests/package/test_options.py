@@ -14,7 +14,7 @@ from opentelemetry.instrumentation.aio_pika import AioPikaInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Span
 
-from shared.telemetry import AioPikaTracing, LinkedSampler
+from shared.telemetry import AioPikaTracing, LinkedSampler, __version__
 from tests.package.conftest import Instrument, Traced, acknowledge, attributes, links, span_id, trace_id
 
 SEND, PROCESS = "send jobs", "process jobs"
@@ -129,6 +129,7 @@ async def test_the_standard_switch_picks_the_names(
     assert {name for name in point if "system" in name} == {name for name in has if "system" in name}
     scope = process.instrumentation_scope
     assert scope is not None
+    assert scope.version == __version__
     assert scope.schema_url == f"https://opentelemetry.io/schemas/1.{45 if has & NEW else 44}.0"
 
 
