@@ -1,5 +1,6 @@
 """Incoming messages that say how they were settled, and whose `process()` is at home in their span."""
 
+import sys
 from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any
@@ -35,6 +36,8 @@ def traced_messages(runtime: TracingRuntime, options: TracingOptions) -> type[In
             if delivery is None:
                 await settling
                 return
+            if operation != "ack" and (handled := sys.exception()) is not None:
+                delivery.fail(handled)  # whoever rejects while handling an exception does so for its sake
             try:
                 if not options.settle_spans:
                     await settling

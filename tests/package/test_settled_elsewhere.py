@@ -169,6 +169,21 @@ async def test_an_ack_that_raises_is_the_error_of_its_delivery(jobs: Jobs, trace
     assert attributes(again)["delivery.outcome"] == "ack"
 
 
+async def test_a_rejection_while_an_exception_is_handled_is_for_its_sake(jobs: Jobs, traced: Traced) -> None:
+    async def handle(message: AbstractIncomingMessage) -> None:
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            await message.reject()
+
+    await jobs.queue.consume(handle)
+    await jobs.send()
+
+    process = await traced.the(PROCESS)
+    assert attributes(process)["delivery.outcome"] == "reject"
+    assert attributes(process)["error.type"] == "ZeroDivisionError"
+
+
 async def test_a_callback_that_says_what_becomes_of_its_message_leaves_that_open(jobs: Jobs, traced: Traced) -> None:
     from shared.telemetry import delivery_settled
 
