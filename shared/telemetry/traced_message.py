@@ -15,6 +15,9 @@ from .trace_context import without_span
 from .tracing_options import TracingOptions
 from .tracing_runtime import TracingRuntime
 
+_ASKING_FOR_IT = frozenset({"NackMessage", "RejectMessage"})
+"""What handlers of `Master` and of FastStream raise to have their message rejected: no failure."""
+
 
 def traced_messages(runtime: TracingRuntime, options: TracingOptions) -> type[IncomingMessage]:
     """Make the class that the client makes its incoming messages of, in the place of its own."""
@@ -36,7 +39,8 @@ def traced_messages(runtime: TracingRuntime, options: TracingOptions) -> type[In
             if delivery is None:
                 await settling
                 return
-            if operation != "ack" and (handled := sys.exception()) is not None:
+            handled = None if operation == "ack" else sys.exception()
+            if handled is not None and type(handled).__name__ not in _ASKING_FOR_IT:
                 delivery.fail(handled)  # whoever rejects while handling an exception does so for its sake
             try:
                 if not options.settle_spans:
