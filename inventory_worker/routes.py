@@ -31,7 +31,7 @@ def _resources(request: Request) -> Resources:
 class LevelIn(BaseModel):
     """A stock level to set."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     available: StockLevel
 

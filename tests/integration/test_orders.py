@@ -309,4 +309,5 @@ def test_stock_can_be_read_and_set(shared_worker: Service) -> None:
         }
         assert client.get("/inventory/new-thing").json() == {"sku": "new-thing", "available": 12}
         assert client.get("/inventory/no-such-thing").status_code == 404
-        assert client.put("/inventory/new-thing", json={"available": -1}).status_code == 422
+        for wrong in (-1, True, "5", 1.5, None):
+            assert client.put("/inventory/new-thing", json={"available": wrong}).status_code == 422
