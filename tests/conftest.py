@@ -10,6 +10,7 @@ import pytest
 from shared.tools.local.postgres import PrivatePostgres
 from shared.tools.local.rabbitmq import docker_answers
 from tests.broker import chosen, new_node
+from tests.logging_state import logging_as_it_was
 from tests.postgres import private_postgres
 from tests.system import Api, Service, System, TestBroker, VirtualHost, management_of, running_system
 
@@ -27,6 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
         if rooms[0] not in {"unit", "browser"}:
             item.add_marker(pytest.mark.broker)
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    with logging_as_it_was():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from shared.rabbit.connection import Session
 from shared.rabbit.declarations import declare
 from shared.tools.cli import main
 from tests.environment import plain_environment
+from tests.logging_state import logging_as_it_was
 from tests.system import VirtualHost
 
 ORDERS = str(Path(sys.executable).with_name("orders"))
@@ -61,10 +61,9 @@ def _in_a_process(command: Sequence[str]) -> Done:
 
 def _here(command: Sequence[str]) -> Done:
     printed, said, status = StringIO(), StringIO(), 0
-    loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
-    levels = [logger.level for logger in loggers]
     try:
         with (
+            logging_as_it_was(),
             patch.object(sys, "argv", ["orders", *command]),
             patch.dict(os.environ, environment(), clear=True),
             redirect_stdout(printed),
@@ -73,9 +72,6 @@ def _here(command: Sequence[str]) -> Done:
             main()
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
     return Done(status, printed.getvalue(), said.getvalue())
 
 

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,15 +11,10 @@ from shared.telemetry.redaction import MASK, redact_text
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def stream() -> io.StringIO:
     written = io.StringIO()
-    try:
-        logs.configure("order-api", "DEBUG", written)
-        yield written
-    finally:
-        root.handlers[:], root.level = handlers, level
+    logs.configure("order-api", "DEBUG", written)
+    return written
 
 
 @pytest.mark.parametrize("address", ["o'brien@example.com", "a!b#c@example.com", "j\u00fcrgen@b\u00fccher.example"])

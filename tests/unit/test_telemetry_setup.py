@@ -80,14 +80,9 @@ def test_the_trace_url_is_openobserves_deep_link() -> None:
 
 def test_a_log_line_is_json_with_the_trace_and_without_personal_data() -> None:
     stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        logs.configure("order-api", stream=stream)
-        with TracerProvider(shutdown_on_exit=False).get_tracer("test").start_as_current_span("step") as span:
-            logging.getLogger("test").warning("no answer for %s", "ada@example.com", extra={"order_id": "O-1"})
-    finally:
-        root.handlers[:], root.level = handlers, level
+    logs.configure("order-api", stream=stream)
+    with TracerProvider(shutdown_on_exit=False).get_tracer("test").start_as_current_span("step") as span:
+        logging.getLogger("test").warning("no answer for %s", "ada@example.com", extra={"order_id": "O-1"})
 
     line = json.loads(stream.getvalue())
     assert line["message"] == "no answer for [redacted]"
@@ -97,15 +92,10 @@ def test_a_log_line_is_json_with_the_trace_and_without_personal_data() -> None:
 
 
 def test_a_log_call_whose_arguments_do_not_fit_is_reported_and_not_raised(capsys: pytest.CaptureFixture[str]) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        logs.configure("order-api", stream=io.StringIO())
-        logs.send_to(LoggerProvider(shutdown_on_exit=False))
+    logs.configure("order-api", stream=io.StringIO())
+    logs.send_to(LoggerProvider(shutdown_on_exit=False))
 
-        logging.getLogger("test").warning("one %s", "and", "too many")
-    finally:
-        root.handlers[:], root.level = handlers, level
+    logging.getLogger("test").warning("one %s", "and", "too many")
 
     assert "--- Logging error ---" in capsys.readouterr().err
 
