@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import URL, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
@@ -48,6 +49,13 @@ class PostgresConnections:
             return dialect.dbapi.connect(
                 async_creator_fn=made, prepared_statement_cache_size=0, prepared_statement_name_func=lambda: ""
             )
+
+        @event.listens_for(engine.sync_engine, "checkout")
+        def have_it_made_anew_if_lost(connection: Any, _record: object, _proxy: object) -> None:
+            # The driver hears at once of a connection that was closed. To ask PostgreSQL would be three round trips more for
+            # each transaction, and each waits for its turn in the event loop.
+            if connection.driver_connection.is_closed():
+                raise DisconnectionError("the connection was closed")
 
         return engine
 
