@@ -23,8 +23,9 @@ LOOK_SECONDS = 1.0
 CLAIM = 100
 LOST_A_LOOK = 50
 """Lost checks that are sent again in one look, at most: whatever has gone wrong, they must not crowd new orders out."""
-OVERTAKEN_SECONDS = 5.0
-"""By how much a check may be overtaken by later ones: workers handle many at a time."""
+OVERTAKEN_SECONDS = 15.0
+"""By how much a check may be overtaken by later ones: workers handle many at a time, retries take seconds, and of several busy
+instances one is behind another with the replies that wait for it."""
 FIRST_PROBE, LONGEST_PROBE = 10.0, 120.0
 """Seconds from one probe to the next, while none is replied to."""
 

@@ -31,8 +31,7 @@ class PostgresEngine(Engine):
 
         connections = PostgresConnections(url)
         self._writer, self._reader = (
-            connections.engine(pool_size=pool_size, max_overflow=0, pool_timeout=LOCK_SECONDS)
-            for pool_size in (2, 5)
+            connections.engine(pool_size=pool_size, max_overflow=0, pool_timeout=LOCK_SECONDS) for pool_size in (2, 5)
         )
         # Without a time limit for a command: to index a large table takes long, and to be tried again would not shorten it.
         self._migrator = connections.engine(command_timeout=None, poolclass=NullPool)
