@@ -21,6 +21,7 @@ from shared.contract.errors import (
     first_line,
 )
 from shared.storage.database import Database
+from shared.storage.waiters import fail_all
 from shared.tracing.commits import committing, described, waiting_span
 
 MAX_BATCH = 128
@@ -177,7 +178,4 @@ class GroupCommit(Generic[Write, Result]):
 
 
 def _fail(members: Iterable[_Waiting[Any, Any]], kind: type[TracedOrdersError], text: str) -> None:
-    for member in members:
-        if not member.done.done():
-            # To each an error of its own: a traceback grows by every frame that one is raised through.
-            member.done.set_exception(kind(text))
+    fail_all((member.done for member in members), kind, text)

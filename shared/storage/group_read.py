@@ -9,8 +9,9 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
 
-from shared.contract.errors import Overloaded, StoreUnavailable, TracedOrdersError, first_line
+from shared.contract.errors import Overloaded, StoreUnavailable, first_line
 from shared.storage.database import Database
+from shared.storage.waiters import fail_all
 
 MAX_KEYS = 128
 """Keys looked up in one transaction."""
@@ -61,17 +62,11 @@ class GroupRead(Generic[Key, Found]):
         try:
             found = await self._database.read(lambda connection: self._find(connection, keys))
         except StoreUnavailable as error:
-            _fail(batch, type(error), str(error))
+            fail_all(batch, type(error), str(error))
         except Exception as error:
             _log.exception("a look-up failed")
-            _fail(batch, StoreUnavailable, first_line(error))
+            fail_all(batch, StoreUnavailable, first_line(error))
         else:
             for done, key in batch.items():
                 if not done.done():
                     done.set_result(found.get(key))
-
-
-def _fail(waiting: Collection[asyncio.Future[Found | None]], kind: type[TracedOrdersError], text: str) -> None:
-    for done in waiting:
-        if not done.done():
-            done.set_exception(kind(text))
