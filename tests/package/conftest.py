@@ -114,6 +114,13 @@ async def connection(virtual_host: VirtualHost) -> AsyncIterator[AbstractRobustC
         yield opened
 
 
+@pytest_asyncio.fixture
+async def jobs(traced: Traced, connection: AbstractRobustConnection) -> Jobs:
+    """A queue of jobs, traced with the defaults."""
+    channel = await connection.channel()
+    return Jobs(await channel.declare_queue("jobs"), channel.default_exchange)
+
+
 async def acknowledge(message: AbstractIncomingMessage) -> None:
     await message.ack()
 

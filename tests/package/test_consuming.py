@@ -2,13 +2,11 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aio_pika
 import pytest
-import pytest_asyncio
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.abc import AbstractIncomingMessage
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
@@ -17,12 +15,6 @@ from tests.system import VirtualHost
 from tests.waiting import eventually_async
 
 SEND, PROCESS = "send jobs", "process jobs"
-
-
-@pytest_asyncio.fixture
-async def jobs(traced: Traced, connection: AbstractRobustConnection) -> AsyncIterator[Jobs]:
-    channel = await connection.channel()
-    yield Jobs(await channel.declare_queue("jobs"), channel.default_exchange)
 
 
 @pytest.mark.parametrize(

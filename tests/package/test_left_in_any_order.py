@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.abc import AbstractIncomingMessage
 from opentelemetry import context as contexts
 from opentelemetry import trace
 
@@ -17,12 +16,6 @@ from tests.package.conftest import Jobs, Traced, span_id
 from tests.waiting import eventually_async
 
 PROCESS = "process jobs"
-
-
-@pytest_asyncio.fixture
-async def jobs(traced: Traced, connection: AbstractRobustConnection) -> AsyncIterator[Jobs]:
-    channel = await connection.channel()
-    yield Jobs(await channel.declare_queue("jobs"), channel.default_exchange)
 
 
 def is_nobodys() -> bool:

@@ -3,12 +3,10 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.abc import AbstractIncomingMessage
 from aiormq.exceptions import ChannelInvalidStateError
 from opentelemetry.trace import StatusCode
 
@@ -16,13 +14,6 @@ from tests.package.conftest import Jobs, Traced, attributes, span_id
 from tests.waiting import eventually_async
 
 PROCESS = "process jobs"
-
-
-@pytest_asyncio.fixture
-async def jobs(traced: Traced, connection: AbstractRobustConnection) -> AsyncIterator[Jobs]:
-    channel = await connection.channel()
-    await channel.set_qos(prefetch_count=10)
-    yield Jobs(await channel.declare_queue("jobs"), channel.default_exchange)
 
 
 @pytest.mark.parametrize(
