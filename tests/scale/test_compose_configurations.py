@@ -6,14 +6,13 @@ HAProxy comes from Debian's package, the Collector from Go modules: some minutes
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from tests.compose import COMPOSE, config
 from tests.environment import plain_environment
 
-COMPOSE: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
 COLLECTOR_VERSION = str(COMPOSE["services"]["collector"]["image"]).rpartition(":")[2]
 CONTRIB = "github.com/open-telemetry/opentelemetry-collector-contrib"
 MANIFEST = {
@@ -47,14 +46,11 @@ def _run(directory: Path, *command: str, **environment: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _write(name: str, file: Path) -> Path:
-    """Write a configuration as its service reads it: Compose takes the second of two dollar signs away."""
-    file.write_text(str(COMPOSE["configs"][name]["content"]).replace("$$", "$"))
-    return file
-
-
 def test_haproxy_takes_the_configuration_of_the_proxy(tmp_path: Path) -> None:
-    _run(tmp_path, "haproxy", "-c", "-f", str(_write("proxy", tmp_path / "haproxy.cfg")))
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(config("proxy"))
+
+    _run(tmp_path, "haproxy", "-c", "-f", str(file))
 
 
 @pytest.mark.timeout(3000)
@@ -64,8 +60,8 @@ def test_the_collector_takes_its_configuration(tmp_path: Path) -> None:
     _run(tmp_path, "go", "run", builder, "--config", "manifest.yaml")
     token = tmp_path / "token"
     token.write_text("o2oi_nothing")
-    file = _write("collector", tmp_path / "collector.yaml")
-    file.write_text(file.read_text().replace("/run/openobserve/ingestion-token", str(token)))
+    file = tmp_path / "collector.yaml"
+    file.write_text(config("collector").replace("/run/openobserve/ingestion-token", str(token)))
 
     _run(
         tmp_path,

@@ -20,10 +20,9 @@ from shared.rabbit.settle import DeliveryOutcome
 from shared.service.telemetry_settings import TelemetrySettings
 from shared.telemetry import semconv
 from shared.tools.local.rabbitmq_config import MAX_MESSAGE_BYTES
+from tests.compose import COMPOSE, TEXT, config
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docker-compose.yml").read_text()
-COMPOSE = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OWN_IMAGE = "traced-orders"
 
@@ -34,13 +33,8 @@ MEMBERS: dict[str, type[StrEnum]] = {
 }
 
 
-def _config(name: str) -> str:
-    """Give a configuration as its service reads it: Compose takes the second of two dollar signs away."""
-    return str(COMPOSE["configs"][name]["content"]).replace("$$", "$")
-
-
-PROXY = _config("proxy")
-COLLECTOR: dict[str, Any] = yaml.safe_load(_config("collector"))
+PROXY = config("proxy")
+COLLECTOR: dict[str, Any] = yaml.safe_load(config("collector"))
 SAMPLING: dict[str, Any] = COLLECTOR["processors"]["tail_sampling"]
 
 
@@ -88,7 +82,7 @@ def test_every_image_is_pinned_or_built_here() -> None:
 
 
 def test_the_broker_takes_what_a_service_may_be_set_to_read_and_no_more() -> None:
-    settings = dict(re.findall(r"^(\w+) = (\S+)$", _config("rabbitmq"), re.MULTILINE))
+    settings = dict(re.findall(r"^(\w+) = (\S+)$", config("rabbitmq"), re.MULTILINE))
 
     assert settings == {"max_message_size": str(MAX_MESSAGE_BYTES)}
     assert Le(MAX_MESSAGE_BYTES) in WorkerSettings.model_fields["max_message_bytes"].metadata
@@ -267,7 +261,7 @@ def test_root_s_password_of_openobserve_is_with_itself_and_with_the_setup_alone(
     holders = {name for name, service in SERVICES.items() if "Traced-orders-1" in "".join(_strings(service))}
 
     assert holders == {"openobserve", "observe-setup"}
-    assert "OPENOBSERVE_PASSWORD}" not in _config("collector")
+    assert "OPENOBSERVE_PASSWORD}" not in config("collector")
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -281,7 +275,7 @@ def test_every_container_is_bounded_and_has_no_more_than_it_needs(name: str) -> 
 
 
 def test_each_service_has_a_role_of_its_own_in_a_database_of_its_own() -> None:
-    script = _config("databases")
+    script = config("databases")
     roles = {name: SERVICES[name]["environment"]["DATABASE_URL"] for name in ("order-api", "inventory-worker")}
 
     for name, url in roles.items():
