@@ -104,16 +104,17 @@ class OpenDelivery:
         self.is_settled = True
         if self.outcome is None:
             self.tell_outcome(outcome)
-        if self.is_got:
-            self.leave()
-        if self.over_at is not None and not self.is_at_work:
-            self.close()
+        self._end()
 
     def rest(self) -> None:
         """End it after its `process()` block, where only that has kept it open."""
         self.is_at_work = False
-        if self.over_at is not None and (self.is_settled or self.is_forgotten):
-            self.close()
+        self.close_if_done()
+
+    def close_if_done(self, end_time: int | None = None) -> None:
+        """End its span where it was left, nobody works on it, and it is settled or never will be."""
+        if self.over_at is not None and not self.is_at_work and (self.is_settled or self.is_forgotten):
+            self.close(end_time)
 
     def close(self, end_time: int | None = None) -> None:
         """End its span, and count how long it took."""
@@ -138,22 +139,23 @@ class OpenDelivery:
         self.metrics.process_duration.record(max(time.perf_counter() - self.started - since, 0.0), series)
 
     def forget(self) -> None:
-        """Its message is gone: nobody can settle it any more."""
-        self.is_forgotten = True
+        """Its message is gone, and with it whoever worked on it: nobody can settle it any more."""
+        self.is_forgotten, self.is_at_work = True, False
         if self.is_got:
             self.leave()
-        if self.over_at is not None:
-            self.close(self.over_at)
+        self.close_if_done(self.over_at)
 
     def lose(self) -> None:
         """Its channel is gone: nobody can settle it any more."""
         if self.is_settled or self.is_over:
             return
         self.is_forgotten = True
+        self._end()
+
+    def _end(self) -> None:
         if self.is_got:
             self.leave()
-        if self.over_at is not None and not self.is_at_work:
-            self.close()
+        self.close_if_done()
 
 
 CURRENT: ContextVar[OpenDelivery | None] = ContextVar("whole traces: the current delivery", default=None)

@@ -151,5 +151,4 @@ def _leave(iterator: Any, *, stays_open: bool = False) -> None:
     if stays_open:
         return
     iterator._whole_traces_delivery = None
-    if (delivery.is_settled or delivery.is_forgotten) and not delivery.is_at_work:
-        delivery.close(delivery.over_at)
+    delivery.close_if_done(delivery.over_at)
