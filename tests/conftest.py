@@ -8,11 +8,13 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from shared.tools.local.postgres import PrivatePostgres
-from shared.tools.local.rabbitmq import docker_answers
+from shared.tools.local.rabbitmq import IMAGE, docker_answers
+from shared.tools.local.rabbitmq_server import speaks_amqp
 from tests.broker import chosen, new_node
 from tests.logging_state import logging_as_it_was
 from tests.postgres import private_postgres
 from tests.system import Api, Service, System, TestBroker, VirtualHost, management_of, running_system
+from tests.waiting import eventually
 
 TESTS = Path(__file__).parent
 
@@ -40,13 +42,15 @@ def _logging() -> Iterator[None]:
 def broker() -> Iterator[TestBroker]:
     """One broker for the whole run: the generation that BROKER names, else a container, else a private node."""
     if not chosen() and docker_answers():
-        from testcontainers.rabbitmq import RabbitMqContainer
+        # Not its RabbitMqContainer, which needs another AMQP client to see whether the broker is there.
+        from testcontainers.core.container import DockerContainer
 
-        container = RabbitMqContainer("rabbitmq:4-management").with_exposed_ports(5672, 15672)
-        with container:
-            host, port = container.get_container_host_ip(), container.get_exposed_port(5672)
-            amqp_url = f"amqp://guest:guest@{host}:{port}"
-            yield TestBroker(amqp_url, management_of(amqp_url, int(container.get_exposed_port(15672))))
+        with DockerContainer(IMAGE).with_exposed_ports(5672, 15672) as container:
+            host = container.get_container_host_ip()
+            amqp, management = (int(container.get_exposed_port(port)) for port in (5672, 15672))
+            eventually(lambda: speaks_amqp(host, amqp), within=90, what="a broker in a container")
+            amqp_url = f"amqp://guest:guest@{host}:{amqp}"
+            yield TestBroker(amqp_url, management_of(amqp_url, management))
     else:
         with new_node() as node:
             assert node.management_url is not None
