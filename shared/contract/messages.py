@@ -80,13 +80,13 @@ class InventoryDecision(_Message):
 
 
 class CheckDelayed(_Message):
-    """Tell the asker that a check has failed and will be tried again: it is not lost, and nothing is decided."""
+    """Tell the asker that a check has failed, or may have ended its worker, and is tried again: it is not lost, nor decided."""
 
     TYPE: ClassVar = DELAY_TYPE
 
     order_id: Identifier
     seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600, allow_inf_nan=False)]
-    """Until the next attempt."""
+    """Until the next attempt, at most."""
 
 
 def require_type(found: str | None, expected: str) -> None:

@@ -13,6 +13,10 @@ DEAD_LETTERS = "inventory.check.dead"
 RETRY_DELAYS = (0.5, 2.0, 8.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0)
 """Seconds that a failed check waits before its next attempt, unless set otherwise; one more failure makes it a dead letter."""
 
+TOLD_REDELIVERIES = 2
+"""Deliveries without a settlement before the asker of a check is told that it is not lost; few bystanders come so far."""
+SUSPECT_SECONDS = 60.0
+"""How long such a check may take: until its next delivery, its asker is told again."""
 SUSPECT_REDELIVERIES = 4
 """Deliveries without a settlement, after workers or connections that died, before a check is handled alone."""
 MAX_REDELIVERIES = 8

@@ -82,6 +82,9 @@ class Deliveries:
         _log.debug("a check has arrived", extra={"order_id": envelope.correlation_id})
         told.arrived(envelope, topology.INVENTORY_CHECK)
         error: Exception | None = None
+        if envelope.redeliveries >= topology.TOLD_REDELIVERIES:
+            # Others overtake it, while whatever takes it is gone: asked for again, its copies would be new to all counts.
+            await self._tell_asker(envelope, partial(_delayed, envelope, topology.SUSPECT_SECONDS))
         try:
             decision = await self._resource.run(lambda: self._handle(envelope, message.body))
             await while_held(message, lambda: self._reply(envelope, decision))

@@ -33,7 +33,7 @@ def test_a_check_that_kills_its_worker_is_buried_alone_and_twenty_beside_it_are_
     The twenty are in the queue before and behind the killer, so that one worker holds them all when it dies the first time.
     """
     with own_postgres.database() as url:
-        roles = [f"worker-{number}" for number in range(count)]
+        roles = [f"worker-{number}-of-{count}" for number in range(count)]
 
         def start(role: str) -> Service:
             own = url.replace("//orders@", f"//{role}@")
@@ -48,6 +48,7 @@ def test_a_check_that_kills_its_worker_is_buried_alone_and_twenty_beside_it_are_
         for order_id in (*innocents[:half], killer, *innocents[half:]):
             assert api.submit({"killer" if order_id == killer else "widget": 1}, order_id).status_code == 202
 
+        began = time.monotonic()
         workers = {role: start(role) for role in roles}
         at_the_killer, deaths = Killer(url), 0
 
@@ -61,15 +62,20 @@ def test_a_check_that_kills_its_worker_is_buried_alone_and_twenty_beside_it_are_
             pending = [order_id for order_id in (*innocents, killer) if api.read(order_id)["status"] == "pending"]
             return not pending or deaths > 3 * DEATHS
 
-        eventually(is_over, within=300, what="an outcome of every order")
+        with rig.meter.running():
+            eventually(is_over, within=300, what="an outcome of every order")
+            copies = rig.meter.published()[killer]
         for worker in workers.values():
             worker.wait_until_ready()
 
         statuses = {order_id: api.read(order_id)["status"] for order_id in innocents}
         letters = rig.meter.dead_letters()
-        print(f"{deaths} deaths, {len(letters)} dead letters of {len(set(letters))} orders")
+        print(
+            f"{deaths} deaths, {len(letters)} dead letters of {len(set(letters))} orders in {time.monotonic() - began:.0f} s"
+        )
         assert set(statuses.values()) == {"success"}
         assert letters == [killer]
+        assert copies == 0, "each counts from 0, and would kill as often again"
         assert api.read(killer)["status"] == "error"
         assert deaths <= DEATHS
         assert stock_levels(workers[roles[0]]) == {"widget": 1000 - INNOCENTS, "killer": 1000}
