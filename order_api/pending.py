@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from order_api.outbox import Outbox
+from shared.background import in_background
 from shared.contract.errors import TracedOrdersError
 from shared.tracing import instruments
 
@@ -25,13 +26,8 @@ class PendingOrders:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look while the context lasts."""
-        looking = asyncio.create_task(self._run(), name="pending orders")
-        try:
+        async with in_background(self._run(), "pending orders"):
             yield
-        finally:
-            looking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await looking
 
     async def _run(self) -> None:
         while True:

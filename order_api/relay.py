@@ -14,6 +14,7 @@ from order_api.checks import Checks
 from order_api.orders import Order
 from order_api.outbox import Outbox
 from order_api.replies import Replies
+from shared.background import in_background
 from shared.contract.errors import BrokerUnavailable, TracedOrdersError, Unavailable, Unconfirmed
 from shared.rabbit.connection import Connection
 from shared.telemetry import resume
@@ -47,13 +48,8 @@ class Relay:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Relay while the context lasts."""
-        relaying = asyncio.create_task(self._run(), name="relay")
-        try:
+        async with in_background(self._run(), "relay"):
             yield
-        finally:
-            relaying.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await relaying
 
     async def _run(self) -> None:
         while True:

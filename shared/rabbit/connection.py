@@ -16,6 +16,7 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
+from shared.background import in_background
 from shared.contract.errors import BrokerUnavailable, TracedOrdersError
 from shared.rabbit.decoding import tolerate_undecodable
 from shared.rabbit.losses import losses_as_errors
@@ -116,14 +117,8 @@ class Connection:
     @contextlib.asynccontextmanager
     async def running(self, set_up: Callable[[Session], Awaitable[None]]) -> AsyncIterator[Self]:
         """Keep the connection while the context lasts, each new one set up by `set_up`."""
-        keeper = asyncio.create_task(self._keep_open(set_up), name=self._name)
-        try:
+        async with in_background(self._keep_open(set_up), self._name, patience=CONNECT_SECONDS + 1):
             yield self
-        finally:
-            # Once may not be enough: while the client gives up a silent connection it takes our cancellation for its own.
-            while not keeper.done():
-                keeper.cancel()
-                await asyncio.wait([keeper], timeout=CONNECT_SECONDS + 1)
 
     async def _keep_open(self, set_up: Callable[[Session], Awaitable[None]]) -> None:
         pause, attempt = FIRST_PAUSE, 0

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import httpx
 from yarl import URL
 
+from shared.background import in_background
 from shared.contract import topology
 from shared.contract.errors import BrokerUnavailable, TracedOrdersError, first_line
 from shared.rabbit.connection import Connection, Session
@@ -36,13 +37,8 @@ class QueueWatch:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch, or wait to, while the context lasts."""
-        watching = asyncio.create_task(self._run(), name="queue watch")
-        try:
+        async with in_background(self._run(), "queue watch"):
             yield
-        finally:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
 
     async def _run(self) -> None:
         async with httpx.AsyncClient(timeout=READ_SECONDS, trust_env=False) as http:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy import Column, Connection, bindparam, delete, select
 
+from shared.background import in_background
 from shared.contract.errors import StoreUnavailable
 from shared.storage.database import Database
 
@@ -39,12 +40,8 @@ class Retention:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Remove while the context lasts."""
-        removing = asyncio.create_task(self._run(), name="retention")
-        try:
+        async with in_background(self._run(), "retention"):
             yield
-        finally:
-            removing.cancel()
-            await asyncio.wait([removing])
 
     async def _run(self) -> None:
         while True:
