@@ -1,10 +1,13 @@
 """The demonstration: it shows what it promises, beside itself too, and leaves nothing running."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -109,9 +112,9 @@ def test_in_an_environment_of_others_the_demonstration_shows_what_it_shows_in_a_
         assert name in said.partition("passed over, so that there are traces to show here: ")[2]
 
 
-def test_up_that_is_told_to_end_leaves_neither_files_nor_processes(tmp_path: Path) -> None:
-    log = tmp_path / "up.log"
-    directory = tmp_path / "files"
+@contextmanager
+def _up(directory: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `orders up` until the end of the context, and show that nothing is left."""
     directory.mkdir()
     with log.open("w") as output:
         up = subprocess.Popen(
@@ -119,12 +122,42 @@ def test_up_that_is_told_to_end_leaves_neither_files_nor_processes(tmp_path: Pat
         )
     try:
         eventually(lambda: "Ctrl-C ends it all." in log.read_text(), within=120, what="everything up")
-
-        up.terminate()
-
-        assert up.wait(60) == 128 + signal.SIGTERM, log.read_text()
+        yield up
     finally:
         up.kill()
         up.wait()
     assert not list(directory.iterdir()), "files are left"
     assert not _processes_that_mention(str(directory)), "processes are left"
+
+
+def test_up_that_is_told_to_end_leaves_neither_files_nor_processes(tmp_path: Path) -> None:
+    log = tmp_path / "up.log"
+    with _up(tmp_path / "files", log) as up:
+        up.terminate()
+
+        assert up.wait(60) == 128 + signal.SIGTERM, log.read_text()
+
+
+def test_up_whose_worker_ends_by_itself_ends_too_and_says_what_the_worker_said_last(tmp_path: Path) -> None:
+    log = tmp_path / "up.log"
+    with _up(tmp_path / "files", log) as up:
+        listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+        parents = {
+            int(pid): (int(ppid), args)
+            for pid, ppid, args in (line.split(None, 2) for line in listing.splitlines()[1:])
+        }
+        (worker,) = (
+            pid for pid, (_, args) in parents.items() if "inventory_worker" in args and up.pid in _above(pid, parents)
+        )
+        os.kill(worker, signal.SIGTERM)
+
+        assert up.wait(60) == 1
+    said = " ".join(log.read_text().split())
+    assert "The inventory-worker has ended by itself: " in said
+    assert "/traced-orders-" not in said.partition("has ended by itself")[2], "a log that is gone by now"
+
+
+def _above(pid: int, parents: Mapping[int, tuple[int, str]]) -> Iterator[int]:
+    while pid in parents:
+        pid = parents[pid][0]
+        yield pid

@@ -44,6 +44,11 @@ class ServiceProcess:
         """The exit status (negative: the signal), or None while it runs, and where it was ended from here."""
         return None if self._process is None else self._process.exit_status
 
+    def require_running(self) -> None:
+        """Raise StackError, with what it said last, when it has ended by itself."""
+        if self._process is not None and self._process.exit_status is not None:
+            raise StackError(f"The {self._name} has ended by itself: {self._process.last_line}")
+
     def start(self) -> None:
         """Start it, without waiting until it is ready."""
         self._process = GuardedProcess(self._command, env=self._env, log=self._log)

@@ -76,9 +76,10 @@ class Stack:
 
     def run_until_one_ends(self) -> NoReturn:
         """Wait for as long as every service runs; raises StackError when one has ended by itself."""
-        while all(service.exit_status is None for service in (*self.apis, *self.workers)):
+        while True:
+            for service in (*self.apis, *self.workers):
+                service.require_running()
             time.sleep(0.2)
-        raise StackError(f"A service has ended by itself; its log is in {self.logs}.")
 
 
 @contextlib.contextmanager

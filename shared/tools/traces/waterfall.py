@@ -21,7 +21,7 @@ _ERROR = Style(color="red", bold=True)
 _NAME_CELLS, _BAR_CELLS = 35, 16
 """What the name and the bar get at least before a column is dropped."""
 _SHORT_KIND_CELLS = 4
-_DEEPEST = 6
+_DEEPEST = 8
 """Levels that are indented: deeper ones stay in this column."""
 
 
