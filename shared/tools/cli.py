@@ -1,6 +1,7 @@
 """The command line `orders`: puts its commands together, and turns a failure into a sentence and an exit code."""
 
 import logging
+import os
 import sys
 
 import typer
@@ -49,7 +50,7 @@ def main() -> None:
     for name in ("aiormq", "asyncio", "opentelemetry", "shared"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        app()
+        _run()
     except ValidationError as error:
         for sentence in sentences(error):
             print(f"orders: {sentence}", file=sys.stderr)
@@ -57,5 +58,23 @@ def main() -> None:
     except ToolError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        print(f"orders: {': '.join(filter(None, (error.filename, error.strerror or str(error))))}.", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _run() -> None:
+    """Run a command and write out what it printed: a full disk is told in time, and a reader that has gone is nothing to tell."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        # What is still held back would fail once more as Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from shared.tools.order_client import ApiError
+from shared.tools.order_client import ApiError, check_port, why
 from shared.tools.proxies import trusts_environment
 
 REQUEST_SECONDS = 30.0
@@ -79,6 +79,7 @@ async def put_load(
     headers = {} if api_key is None else {b"X-API-Key": api_key.encode()}
     limits = httpx.Limits(max_connections=plan.concurrency, max_keepalive_connections=plan.concurrency)
     try:
+        check_port(url)
         http = httpx.AsyncClient(
             base_url=url, headers=headers, limits=limits, timeout=REQUEST_SECONDS, trust_env=trusts_environment(url)
         )
@@ -88,7 +89,7 @@ async def put_load(
         try:
             await client.get("/health")
         except httpx.HTTPError as error:
-            raise ApiError(f"There is no order API at {url} ({error}); `make up` starts one.") from error
+            raise ApiError(f"There is no order API at {url} ({why(error)}); `make up` starts one.") from error
         samples: list[Sample] = []
         started = time.perf_counter()
         turns = _turns(plan, started)

@@ -1,17 +1,25 @@
 """A client of the order API, for the command line and the demonstration."""
 
+import re
 import secrets
 import time
 from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
 
 import httpx
 
+from shared.contract.messages import ID_PATTERN
 from shared.tools.proxies import trusts_environment
 from shared.tools.tool_error import ToolError
 
 
 class ApiError(ToolError):
     """The order API is not there or refuses; the message is one sentence."""
+
+
+def check_port(url: str) -> None:
+    """Raise ValueError for a port that there is not: httpx tells of it as it connects, and not as of an address."""
+    _ = urlsplit(url).port
 
 
 class Answer(NamedTuple):
@@ -36,6 +44,7 @@ class OrderClient:
         self._url = url
         headers = {} if api_key is None else {b"X-API-Key": api_key.encode()}  # bytes: it need not be ASCII
         try:
+            check_port(url)
             self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trusts_environment(url))
         except (ValueError, ImportError, httpx.InvalidURL) as error:  # of a proxy in the environment, too
             raise ApiError(f"The order API cannot be reached at {url}: {error}.") from error
@@ -57,12 +66,12 @@ class OrderClient:
 
     def read(self, order_id: str) -> Answer:
         """Read an order."""
-        return self._request("GET", f"/orders/{order_id}")
+        return self._request("GET", _path(order_id))
 
     def look(self, order_id: str) -> Answer:
         """Read an order untraced: a tool that looks again and again would bury the traces of the orders under its own."""
         unsampled = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
-        return self._request("GET", f"/orders/{order_id}", headers={"traceparent": unsampled})._replace(trace_id=None)
+        return self._request("GET", _path(order_id), headers={"traceparent": unsampled})._replace(trace_id=None)
 
     def wait_while(self, order_id: str, status: str, timeout: float) -> Answer:
         """Read an order again and again until it has another status; raises ApiError after `timeout` seconds."""
@@ -77,11 +86,27 @@ class OrderClient:
         try:
             response = self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
-            raise ApiError(f"There is no order API at {self._url} ({error}); `make up` starts one.") from error
+            raise ApiError(f"There is no order API at {self._url} ({why(error)}); `make up` starts one.") from error
         try:
             body = response.json()
         except ValueError as error:
             raise ApiError(
                 f"{self._url} is not an order API: it answered {response.status_code} without JSON."
             ) from error
+        if not isinstance(body, dict) or "status" not in body:
+            raise ApiError(f"{self._url} is not an order API: it answered {response.status_code} with other JSON.")
         return Answer(response.status_code, body, response.headers.get("x-trace-id"))
+
+
+def why(error: httpx.HTTPError) -> str:
+    """Say why there was no answer; some errors have no words of their own."""
+    return str(error) or type(error).__name__
+
+
+def _path(order_id: str) -> str:
+    """Give the path of an order; raises ApiError for what is no id, and might be the path of something else."""
+    if re.fullmatch(ID_PATTERN, order_id) is None:
+        raise ApiError(
+            f"{order_id!r} is no order id: 1 to 64 letters, digits, '.', '_' and '-', of which the first is a letter or digit."
+        )
+    return f"/orders/{order_id}"

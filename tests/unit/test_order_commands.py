@@ -1,13 +1,18 @@
-"""`orders show` prints what an order holds as it is, and `orders` reaches an API whose key is not ASCII."""
+"""`orders show` prints what an order holds as it is, and `orders` reaches an API whose key is not ASCII, and no other path."""
+
+from typing import Any
 
 import httpx
 import pytest
+import typer
 from fastapi import APIRouter, Depends
 from pydantic import SecretStr
 
 from shared.service.api_key import require_key
 from shared.service.http import new_app
 from shared.tools.commands import order
+from shared.tools.commands.options import read_item
+from shared.tools.load_generator import Plan, put_load
 from shared.tools.order_client import Answer, ApiError, OrderClient
 
 REASON = "[bold]stock[/] of [/nothing] \N{ESCAPE}[2J :smile: [link=x]"
@@ -23,10 +28,33 @@ def test_a_reason_with_markup_is_shown_as_it_is(
     assert REASON.replace("\N{ESCAPE}", "\N{MIDDLE DOT}") in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://host:port"])
-def test_an_address_that_makes_no_sense_is_one_sentence(url: str) -> None:
+@pytest.mark.parametrize("url", ["http://[::1", "http://host:port", "http://127.0.0.1:99999"])
+async def test_an_address_that_makes_no_sense_is_one_sentence(url: str) -> None:
     with pytest.raises(ApiError, match="The order API cannot be reached at"):
         OrderClient(url)
+    with pytest.raises(ApiError, match="The order API cannot be reached at"):
+        await put_load(url, None, Plan({"widget": 1}, 1, 1.0, 1))
+
+
+@pytest.mark.parametrize("order_id", ["", "..", "../health", "a/b", "?x", "#", "O-1\n", "ü", "x" * 65])
+def test_what_is_no_order_id_is_not_asked_for(order_id: str) -> None:
+    with OrderClient("http://127.0.0.1:1") as client, pytest.raises(ApiError, match="is no order id"):
+        client.read(order_id)
+
+
+@pytest.mark.parametrize("body", [{"error": "Object Not Found", "reason": "Not Found"}, [], "ORDER1", None])
+def test_a_server_that_answers_with_other_json_is_no_order_api(body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpx.Client, "request", lambda *_, **__: httpx.Response(404, json=body))
+
+    with OrderClient("http://127.0.0.1:1") as client, pytest.raises(ApiError, match="is not an order API"):
+        client.read("ORDER1")
+
+
+@pytest.mark.parametrize("text", ["", "=", "=2", "widget=", "widget=-1", "widget=many", "widget=²"])
+def test_an_item_is_a_sku_and_a_number_of_units(text: str) -> None:
+    assert (read_item("widget"), read_item("widget=2")) == (("widget", 1), ("widget", 2))
+    with pytest.raises(typer.BadParameter, match="is not SKU or SKU=QUANTITY"):
+        read_item(text)
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "nonsense://x", "http://[::1"])

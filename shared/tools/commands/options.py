@@ -16,8 +16,8 @@ OrderId = Annotated[str, typer.Argument(help="The order's id.", metavar="ORDER_I
 
 def read_item(text: str) -> tuple[str, int]:
     """Read SKU or SKU=QUANTITY."""
-    sku, _, quantity = text.partition("=")
-    if not sku or (quantity and not quantity.isdecimal()):
+    sku, equals, quantity = text.partition("=")
+    if not sku or (equals and not quantity.isdecimal()):
         raise typer.BadParameter(f"{text!r} is not SKU or SKU=QUANTITY")
     return sku, int(quantity or 1)
 
