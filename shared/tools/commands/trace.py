@@ -53,10 +53,16 @@ def trace(
         typer.FileTextWrite | None,
         typer.Option("--export", help="Write its spans, and those that link to it, as OTLP JSON."),
     ] = None,
+    traces_url: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Where traces are kept; default: OPENOBSERVE_URL, or else {TRACES_URL}.", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw a trace as a waterfall: of an order, by its own id, or from a file of OTLP JSON."""
-    with _reading(what, api) as (reader, found, order_id):
+    with _reading(what, api, traces_url) as (reader, found, order_id):
         if export_file is not None:
             export_file.write(to_otlp_json([*found.spans, *found.linked]) + "\n")
         elif sequence_file is not None:
@@ -74,11 +80,13 @@ def trace(
 
 
 @contextmanager
-def _reading(what: str, api: str) -> Iterator[tuple[Reader | None, Trace, str | None]]:
+def _reading(what: str, api: str, traces_url: str | None) -> Iterator[tuple[Reader | None, Trace, str | None]]:
     """Find a trace, and give it with the reader that it came from and the order's id, where there is one."""
     if Path(what).suffix and Path(what).is_file():
         yield None, _from_file(Path(what)), None
         return
+    if "/" in what:
+        raise ReadbackError(f"There is no file {what}.")
     order = _order(what, api)
     if order is None:
         trace_id, order_id, since = what.lower(), None, datetime.now(UTC) - TRACE_ID_REACH
@@ -87,7 +95,7 @@ def _reading(what: str, api: str) -> Iterator[tuple[Reader | None, Trace, str | 
     else:
         trace_id, order_id, since = order["trace_id"], what, datetime.fromisoformat(order["created_at"])
     settings = backend_settings()
-    url = settings.openobserve_url or TRACES_URL
+    url = traces_url or settings.openobserve_url or TRACES_URL
     with open_reader(url, settings, since) as reader:
         found = reader.wait_for(trace_id, is_whole, WHOLE_SECONDS if order_id else 0)
         if found is None:
@@ -110,7 +118,7 @@ def _order(what: str, api: str) -> dict[str, Any] | None:
 def _from_file(path: Path) -> Trace:
     """Read the first trace of a file; the others in it are those that link to it."""
     try:
-        spans = from_otlp_json(path.read_bytes())
+        spans = [span for span in from_otlp_json(path.read_bytes()) if span.trace_id and span.span_id]
     except (OSError, Unreadable) as error:
         raise ReadbackError(f"{path} is no file of traces in OTLP JSON: {error}.") from error
     if not spans:

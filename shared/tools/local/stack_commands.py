@@ -70,7 +70,7 @@ def _tell(console: Console, stack: Stack) -> None:
     api = "" if stack.api.url == API_URL else f" --api {stack.api.url}"
     key = "" if stack.api_key is None else '-H "X-API-Key: $ORDER_API_KEY" '
     console.print(f'  curl {key}-X POST "{stack.api.url}/orders/create?order_id=ORDER1"')
-    console.print(f"  .venv/bin/orders trace ORDER1{api}", soft_wrap=True)
+    console.print(f"  .venv/bin/orders trace ORDER1{api}{_option_for_traces(stack)}", soft_wrap=True)
     console.print(f"  .venv/bin/orders watch{_options_for_watch(stack)}\n", soft_wrap=True)
     if stack.is_embedded:
         console.print("  another service of yours sends its traces here, too, with")
@@ -88,6 +88,9 @@ def _options_for_watch(stack: Stack) -> str:
         options += f" --amqp-url {stack.broker.amqp_url}"
         if stack.broker.management_url is not None:
             options += f" --management-url {stack.broker.management_url}"
-    if stack.is_embedded and stack.traces_url not in (None, TRACES_URL):
-        options += f" --traces-url {stack.traces_url}"
-    return options
+    return options + _option_for_traces(stack)
+
+
+def _option_for_traces(stack: Stack) -> str:
+    is_elsewhere = stack.is_embedded and stack.traces_url not in (None, TRACES_URL)
+    return f" --traces-url {stack.traces_url}" if is_elsewhere else ""
