@@ -16,7 +16,7 @@ endef
 .PHONY: help demo up scenarios test test-unit test-long check format docs torture bench bench-quick bench-scale lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-17s %s\n", $$1, $$2}'
 
 .venv/uv: requirements-uv.lock
 	@python=$$($(find_python)); [ -n "$$python" ] || { \
@@ -32,7 +32,7 @@ help: ## list the targets
 	@$(UV) pip install --compile-bytecode --require-hashes -r requirements-dev.lock
 	@touch $@
 
-demo: .venv/runtime ## run everything once: broker, services, receiver, a dozen orders, one trace
+demo: .venv/runtime ## run everything once: broker, services, receiver, a dozen orders, two traces
 	@$(BIN)/orders demo
 
 up: .venv/runtime ## leave it all running, with the trace page, until Ctrl-C; WORKERS=4 APIS=2 for more of each

@@ -71,7 +71,7 @@ def show_dead_letter(letter_id: Id, amqp_url: AmqpUrl = AMQP_URL, as_json: AsJso
         return
     console = new_console()
     for name, value in asdict(letter).items():
-        console.print(f"[dim]{name:<10}[/]", Text(printable(str(value or ""))), soft_wrap=True)
+        console.print(f"[dim]{name:<14}[/]", Text(printable(str(value or ""))), soft_wrap=True)
 
 
 @app.command(
