@@ -87,6 +87,8 @@ def _arguments() -> argparse.Namespace:
         chosen.repeats = 1 if chosen.quick else 5
     if chosen.repeats < 1:
         parser.error("--repeats is 1 or more")
+    if not _chosen(chosen.only):
+        parser.error(f"--only: no system's name holds {' or '.join(chosen.only)}")
     if chosen.futex and not is_countable():
         parser.error("--futex needs strace")
     return chosen

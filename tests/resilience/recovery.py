@@ -90,4 +90,7 @@ def _seconds(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    show([Row(**json.loads(line)) for line in Path(sys.argv[1]).read_text().splitlines()])
+    try:
+        show([Row(**json.loads(line)) for line in Path(sys.argv[1]).read_text().splitlines()])
+    except (IndexError, OSError, ValueError, TypeError) as error:
+        sys.exit(f"Name a file that RECOVERY_TABLE of `make test-long` has written: {error}.")

@@ -57,7 +57,10 @@ def main(
 
     with tempfile.TemporaryDirectory(prefix="traced-orders-torture-") as temporary:
         directory = keep or Path(temporary)
-        directory.mkdir(parents=True, exist_ok=keep is None)
+        try:
+            directory.mkdir(parents=True, exist_ok=keep is None)
+        except OSError as error:
+            raise typer.BadParameter(f"--keep makes a new directory: {error.strerror}, {keep}") from error
         directory = directory.resolve()
         result = asyncio.run(
             bad_day(seconds=seconds, rate=rate, seed=chosen, directory=directory, size=size, say=say)
