@@ -1,6 +1,7 @@
 """The command line beside a system that `orders up` has started: load, the live view, traces, help, errors and exit codes."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from shared.tools.cli import app
-from shared.tools.defaults import AMQP_URL
+from shared.tools.defaults import AMQP_URL, API_URL
 from shared.tools.traces.model import span_from_json
 from shared.tools.traces.readback import Trace, is_whole
 from tests.environment import plain_environment
@@ -24,6 +26,12 @@ from tests.waiting import eventually
 
 ORDERS = str(Path(sys.executable).with_name("orders"))
 NOWHERE = "http://127.0.0.1:1"
+ROOT = Path(__file__).parents[2]
+BESIDE_UP = (
+    r"curl .*http://(?:localhost|127\.0\.0\.1):800[01]/"
+    r"|orders (?:show|submit|watch(?!.*:15672)|load|trace ORDER1|dead-letters (?:list|\w+ --all))"
+)
+"""What of the documents is typed while `make up` runs, and succeeds whatever else was typed before."""
 
 
 def _environment(**more: str) -> dict[str, str]:
@@ -46,6 +54,10 @@ class Up:
     """The options of `orders watch` that it prints."""
     amqp: Sequence[str]
     traces: str
+    inventory: str
+    """Where the inventory worker is."""
+    typed: Sequence[str]
+    """What it says to type, in another terminal."""
 
     def json(self, *words: str) -> Any:
         """Run a command that succeeds and prints JSON."""
@@ -67,7 +79,12 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         watch = _found(r"orders watch(.*)", said).split()
         amqp = watch[watch.index("--amqp-url") :][:2] if "--amqp-url" in watch else []
         yield Up(
-            ["--api", _found(r"orders +(http://\S+)/docs", said)], watch, amqp, _found(r"traces +(http://\S+)", said)
+            api=["--api", _found(r"orders +(http://\S+)/docs", said)],
+            watch=watch,
+            amqp=amqp,
+            traces=_found(r"traces +(http://\S+)", said),
+            inventory=_found(r"inventory +(http://\S+)/docs", said),
+            typed=re.findall(r"^ +((?:curl|\.venv/bin/orders) .+)$", said, re.MULTILINE),
         )
     finally:
         running.send_signal(signal.SIGINT)
@@ -194,6 +211,99 @@ def test_trace_as_json_is_every_span_in_full(up: Up) -> None:
     spans, linked = ([span_from_json(span) for span in found[part]] for part in ("spans", "linked"))
     assert is_whole(Trace(found["trace_id"], spans, linked))
     assert {span.attributes.get("order.id") for span in spans if span.kind == "CONSUMER"} == {order["order_id"]}
+
+
+def _type(line: str, up: Up, directory: Path, *, says_where: bool) -> subprocess.CompletedProcess[str]:
+    """Type a line in a shell at the root of a checkout, on a terminal that knows where things are or not."""
+    (directory / ".venv" / "bin").mkdir(parents=True)
+    (directory / ".venv" / "bin" / "orders").symlink_to(ORDERS)
+    amqp = up.amqp[1] if up.amqp else AMQP_URL
+    where = {"ORDER_API_URL": up.api[1], "AMQP_URL": amqp, "OPENOBSERVE_URL": up.traces} if says_where else {}
+    path = f"{Path(ORDERS).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", "-c", line], cwd=directory, env=_environment(PATH=path, **where), capture_output=True, text=True, timeout=90,
+        check=False,
+    )  # fmt: skip
+
+
+def test_what_up_says_to_type_succeeds_as_it_stands(up: Up, tmp_path: Path) -> None:
+    assert [line.split()[:2] for line in up.typed] == [
+        ["curl", "-X"],
+        [".venv/bin/orders", "trace"],
+        [".venv/bin/orders", "watch"],
+    ]
+    for number, line in enumerate(up.typed):
+        done = _type(line.replace("curl", "curl --fail --silent"), up, tmp_path / str(number), says_where=False)
+
+        assert done.returncode == 0, (line, done.stderr)
+        assert "ORDER1" in done.stdout or "process orders:inventory.check" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def order1(up: Up) -> None:
+    """The order that documents and examples are about."""
+    up.json("submit", "widget", "--id", "ORDER1", *up.api)
+
+
+def _epilogs(command: Any) -> Iterator[str]:
+    """Give what stands below the help of a command, and of all below it."""
+    yield command.epilog or ""
+    for each in getattr(command, "commands", {}).values():
+        yield from _epilogs(each)
+
+
+def _documented() -> list[str]:
+    """Give the calls of documents and of examples that need no more than ORDER1 and no dead letter, made small."""
+    pages = "".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    blocks = "".join(re.findall(r"^```\n(.*?)^```$", pages, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
+    examples = re.findall(r"\[bold\](.*?)\[/\]", "\n".join(_epilogs(typer.main.get_command(app))))
+    lines = {re.sub(r"^\.venv/bin/| +# .*", "", line) for line in (*blocks.splitlines(), *examples)}
+    return sorted(line for line in lines if re.match(BESIDE_UP, line))
+
+
+@pytest.mark.parametrize("line", _documented())
+@pytest.mark.usefixtures("order1")
+def test_what_is_documented_to_be_typed_beside_up_succeeds(up: Up, line: str, tmp_path: Path) -> None:
+    for documented, here in {
+        "curl ": "curl --fail --silent --show-error ",
+        "localhost:": "127.0.0.1:",
+        API_URL: up.api[1],
+        "http://127.0.0.1:8001": up.inventory,
+        "--seconds 10": "--seconds 1",
+        "--count 5000": "--count 50",
+        "orders load #": "orders load --count 50",
+        "orders/ORDER-1": "orders/ORDER1",
+    }.items():
+        line = f"{line} #".replace(documented, here).removesuffix(" #")
+    command, _, query = line.partition(" | jq ")
+
+    done = _type(command, up, tmp_path, says_where=True)
+
+    assert done.returncode == 0, done.stderr
+    assert not query or json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("words", [["show", "ORDER1"], ["show", "ORDER1", "--json"], ["trace", "ORDER1", "--json"]])
+@pytest.mark.usefixtures("order1")
+def test_a_full_disk_is_one_sentence_and_a_reader_that_has_gone_is_none(up: Up, words: list[str]) -> None:
+    environment = _environment(ORDER_API_URL=up.api[1], OPENOBSERVE_URL=up.traces)
+    reading, gone = os.pipe()
+    os.close(reading)
+
+    with Path("/dev/full").open("wb") as full, os.fdopen(gone, "wb") as pipe:
+        said = [
+            subprocess.run([ORDERS, *words], env=environment, stdout=out, stderr=subprocess.PIPE, text=True, timeout=60)
+            for out in (full, pipe)
+        ]
+
+    assert [(done.returncode, done.stderr) for done in said] == [(1, "orders: No space left on device.\n"), (1, "")]
+
+
+@pytest.mark.usefixtures("order1")
+def test_a_picture_on_a_full_disk_is_one_sentence(up: Up) -> None:
+    done = _orders("trace", "ORDER1", "--svg", "/dev/full", *up.api, "--traces-url", up.traces)
+
+    assert (done.returncode, done.stderr) == (1, "orders: No space left on device.\n")
 
 
 COMMANDS = ["submit", "show", "trace", "load", "watch", "scenarios"]

@@ -320,6 +320,27 @@ def test_setup_hands_out_a_token_that_may_send_and_nothing_else(backend: OpenObs
             client.call("GET", "dashboards")
 
 
+def test_the_call_of_the_troubleshooting_page_reads_back_what_was_sent(backend: OpenObserveStandIn) -> None:
+    request = ExportTraceServiceRequest()
+    of_resource = request.resource_spans.add()
+    of_resource.resource.attributes.add(key="service.name").value.string_value = "shop"
+    of_resource.scope_spans.add().spans.add(
+        trace_id=b"t" * 16, span_id=b"s" * 8, name="GET", start_time_unix_nano=time.time_ns() - 10**9
+    )
+    headers = TelemetrySettings.model_validate({"openobserve_user": USER, "openobserve_password": PASSWORD})
+    with OpenObserve(backend.url, "default", headers.openobserve_headers) as client:
+        client.ingest("traces", request.SerializeToString())
+    page = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
+    (call,) = re.findall(r"^ +```\n( +curl .*?_search.*?)^ +```$", page, re.MULTILINE | re.DOTALL)
+    login = {"OPENOBSERVE_URL": backend.url, "OPENOBSERVE_USER": USER, "OPENOBSERVE_PASSWORD": PASSWORD}
+
+    done = subprocess.run(
+        ["sh", "-c", call], env=plain_environment() | login, capture_output=True, text=True, timeout=60
+    )
+
+    assert [hit["operation_name"] for hit in json.loads(done.stdout)["hits"]] == ["GET"]
+
+
 def test_the_stand_in_stores_as_openobserve_does(backend: OpenObserveStandIn) -> None:
     headers = TelemetrySettings.model_validate({"openobserve_user": USER, "openobserve_password": PASSWORD})
     request = ExportTraceServiceRequest()
