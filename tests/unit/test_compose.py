@@ -116,6 +116,12 @@ def test_a_service_with_an_inline_configuration_is_not_read_only(name: str) -> N
     assert not (service.get("configs") and service.get("read_only"))
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_check_is_disabled(name: str) -> None:
+    """`docker compose up --wait` ends with an error for a container whose check is."""
+    assert not SERVICES[name].get("healthcheck", {}).get("disable")
+
+
 def test_every_configuration_is_given_to_a_service() -> None:
     used = [config["source"] for service in SERVICES.values() for config in service.get("configs", [])]
 
