@@ -60,11 +60,15 @@ def read_orders(url: str, org: str, headers: Mapping[str, str]) -> OrdersState:
     except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
         raise OrdersUnreadable(f"there is no receiver for traces at {url} ({first_line(error)})") from error
     if found.status_code == 401:
-        raise OrdersUnreadable(f"{url} refuses the user or password (OPENOBSERVE_USER, OPENOBSERVE_PASSWORD)")
+        raise OrdersUnreadable(
+            f"the server at {url} refuses the user or password (OPENOBSERVE_USER, OPENOBSERVE_PASSWORD)"
+        )
     try:
         traces = found.raise_for_status().json()["traces"]
     except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
-        raise OrdersUnreadable(f"{url} is not the embedded receiver: it has no list of the newest orders") from error
+        raise OrdersUnreadable(
+            f"the server at {url} is not the embedded receiver: it has no list of the newest orders"
+        ) from error
     return orders_state(traces, time.time(), url)
 
 
