@@ -70,20 +70,25 @@ def _reading(queue: Mapping[str, Any], now: float) -> QueueReading:
 
 async def from_broker(session: Session, names: Iterable[str]) -> list[QueueReading]:
     """Ask for queues by name over AMQP; those that are not there are left out. Raises BrokerUnavailable."""
-    found = []
+    found, channel = [], None
     for name in names:
-        channel = await session.open_channel(publisher_confirms=False)
-        # A queue that is not there ends the channel, which is no loss.
-        session.let_go(channel)
+        if channel is None:
+            channel = await session.open_channel(publisher_confirms=False)
+            # A queue that is not there ends the channel, which is no loss.
+            session.let_go(channel)
         try:
             with losses_as_errors():
                 queue = await channel.declare_queue(name, passive=True)
-                counted = queue.declaration_result
-                found.append(QueueReading(name, counted.message_count or 0, counted.consumer_count or 0))
-                await channel.close()
         except Exception as error:
             if not isinstance(error.__cause__, ChannelClosed):
                 raise
+            channel = None
+        else:
+            counted = queue.declaration_result
+            found.append(QueueReading(name, counted.message_count or 0, counted.consumer_count or 0))
+    if channel is not None:
+        with losses_as_errors():
+            await channel.close()
     return _together(found)
 
 
