@@ -27,8 +27,9 @@ TELL_SECONDS = 10.0
 SPANS_AN_ORDER = 6
 LONGEST_PAUSE, HEARTBEAT_SECONDS = 60.0, 4
 """Of customers that look again, and of connections, on a bad day: neither must be a load or a fault of its own."""
-LARGEST_SHARE = 0.4
-"""Of the capacity, which is measured without customers that look again."""
+LARGEST_SHARE = 0.25
+"""Of the capacity, which is measured without customers that look again or were refused: after an outage they come to twice as
+many requests as new orders do."""
 DECLARED_SECONDS = 1.5
 """RabbitMQ 3.10 does not bring a quorum queue back that was declared less than half a second before a crash."""
 
