@@ -16,8 +16,8 @@ from tests.waiting import eventually
 
 CONFIRM_SECONDS = 4.0
 BACKLOG_SECONDS = 2.0
-PROBES = 2
-"""Checks that are sent again to find out whether anything was lost, in an outage of less than a minute."""
+PROBES = 3
+"""Checks that are sent again to find out whether anything was lost, in a minute: once due, then after 10, 20 and 40 s more."""
 COPIES = 2.0
 """Checks for each order that is placed while confirms are late: the first may count as lost once, with a pause before it."""
 ORDERS, HELD_SECONDS = 10, 1.5
