@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from shared.tools.order_client import ApiError, check_port, why
+from shared.contract.errors import first_line
+from shared.tools.order_client import ApiError, check_port
 from shared.tools.proxies import trusts_environment
 
 REQUEST_SECONDS = 30.0
@@ -89,7 +90,7 @@ async def put_load(
         try:
             await client.get("/health")
         except httpx.HTTPError as error:
-            raise ApiError(f"There is no order API at {url} ({why(error)}); `make up` starts one.") from error
+            raise ApiError(f"There is no order API at {url} ({first_line(error)}); `make up` starts one.") from error
         samples: list[Sample] = []
         started = time.perf_counter()
         turns = _turns(plan, started)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from shared.contract.errors import first_line
 from shared.contract.messages import ID_PATTERN
 from shared.tools.proxies import trusts_environment
 from shared.tools.tool_error import ToolError
@@ -86,7 +87,9 @@ class OrderClient:
         try:
             response = self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
-            raise ApiError(f"There is no order API at {self._url} ({why(error)}); `make up` starts one.") from error
+            raise ApiError(
+                f"There is no order API at {self._url} ({first_line(error)}); `make up` starts one."
+            ) from error
         try:
             body = response.json()
         except ValueError as error:
@@ -96,11 +99,6 @@ class OrderClient:
         if not isinstance(body, dict) or "status" not in body:
             raise ApiError(f"{self._url} is not an order API: it answered {response.status_code} with other JSON.")
         return Answer(response.status_code, body, response.headers.get("x-trace-id"))
-
-
-def why(error: httpx.HTTPError) -> str:
-    """Say why there was no answer; some errors have no words of their own."""
-    return str(error) or type(error).__name__
 
 
 def _path(order_id: str) -> str:
