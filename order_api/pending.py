@@ -1,9 +1,8 @@
 """How many orders are pending, and how old the oldest is: asked of the database now and then, and reported."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 from order_api.outbox import Outbox
 from shared.background import in_background
@@ -23,11 +22,9 @@ class PendingOrders:
         self._latest: tuple[int, float] | None = None
         instruments.observe_pending(lambda: self._latest)
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Look while the context lasts."""
-        async with in_background(self._run(), "pending orders"):
-            yield
+        return in_background(self._run, "pending orders")
 
     async def _run(self) -> None:
         while True:

@@ -6,9 +6,9 @@ replied to, as the queue is first in, first out. Where nothing later is under wa
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from order_api.checks import Checks
 from order_api.orders import Order
@@ -45,11 +45,9 @@ class Relay:
         self._probe_pause = FIRST_PROBE
         self._next_probe = 0.0
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Relay while the context lasts."""
-        async with in_background(self._run(), "relay"):
-            yield
+        return in_background(self._run, "relay")
 
     async def _run(self) -> None:
         while True:

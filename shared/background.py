@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 PATIENCE_SECONDS = 2.0
@@ -10,13 +10,13 @@ PATIENCE_SECONDS = 2.0
 
 @contextlib.asynccontextmanager
 async def in_background(
-    work: Coroutine[Any, Any, None], name: str, patience: float = PATIENCE_SECONDS
+    work: Callable[[], Coroutine[Any, Any, None]], name: str, patience: float = PATIENCE_SECONDS
 ) -> AsyncIterator[None]:
     """Do some work while the context lasts; cancelled at its end, it has `patience` seconds before it is cancelled again.
 
     Once may not be enough: a client that is giving a connection up takes the cancellation for its own, and raises its error.
     """
-    task = asyncio.create_task(work, name=name)
+    task = asyncio.create_task(work(), name=name)
     try:
         yield
     finally:

@@ -117,7 +117,7 @@ class Connection:
     @contextlib.asynccontextmanager
     async def running(self, set_up: Callable[[Session], Awaitable[None]]) -> AsyncIterator[Self]:
         """Keep the connection while the context lasts, each new one set up by `set_up`."""
-        async with in_background(self._keep_open(set_up), self._name, patience=CONNECT_SECONDS + 1):
+        async with in_background(partial(self._keep_open, set_up), self._name, patience=CONNECT_SECONDS + 1):
             yield self
 
     async def _keep_open(self, set_up: Callable[[Session], Awaitable[None]]) -> None:

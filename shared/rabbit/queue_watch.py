@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import httpx
 from yarl import URL
@@ -34,11 +34,9 @@ class QueueWatch:
         self._has_management: bool | None = None
         self.readings: Sequence[QueueReading] = ()
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Watch, or wait to, while the context lasts."""
-        async with in_background(self._run(), "queue watch"):
-            yield
+        return in_background(self._run, "queue watch")
 
     async def _run(self) -> None:
         async with httpx.AsyncClient(timeout=READ_SECONDS, trust_env=False) as http:

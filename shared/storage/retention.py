@@ -1,10 +1,9 @@
 """Retention: rows that were decided long ago are removed, a few at a time, beside everything else."""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 from sqlalchemy import Column, Connection, bindparam, delete, select
 
@@ -37,11 +36,9 @@ class Retention:
         )
         self._removing = delete(key.table).where(key.in_(bindparam("keys", expanding=True)))
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Remove while the context lasts."""
-        async with in_background(self._run(), "retention"):
-            yield
+        return in_background(self._run, "retention")
 
     async def _run(self) -> None:
         while True:

@@ -19,7 +19,7 @@ async def test_work_goes_on_while_the_context_lasts_and_has_ended_after_it() -> 
         finally:
             is_over.set()
 
-    async with in_background(work(), "work"):
+    async with in_background(work, "work"):
         while rounds < 3:
             await asyncio.sleep(0)
         assert not is_over.is_set()
@@ -50,7 +50,7 @@ async def test_a_cancellation_that_a_client_takes_for_its_own_is_repeated(swallo
             except ConnectionError:
                 continue
 
-    async with asyncio.timeout(20), in_background(work(), "work", patience=0.01):
+    async with asyncio.timeout(20), in_background(work, "work", patience=0.01):
         await begun.wait()
 
     assert cancelled == swallowed + 1
@@ -61,5 +61,5 @@ async def test_an_error_of_the_context_ends_the_work_and_is_passed_on() -> None:
         await asyncio.sleep(3600)
 
     with pytest.raises(ValueError, match="of the context"):
-        async with in_background(work(), "work"):
+        async with in_background(work, "work"):
             raise ValueError("of the context")
