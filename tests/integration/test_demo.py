@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.environment import plain_environment
+from tests.processes import running_processes
 from tests.waiting import eventually
 
 ORDERS = [str(Path(sys.executable).with_name("orders"))]
@@ -70,8 +71,7 @@ def test_a_failure_is_one_sentence_and_a_non_zero_end(
 
 
 def _processes_that_mention(text: str) -> list[str]:
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listing.splitlines() if text in line and "ps -eo" not in line]
+    return [process.command for process in running_processes() if text in process.command]
 
 
 FOREIGN = {
@@ -141,23 +141,11 @@ def test_up_that_is_told_to_end_leaves_neither_files_nor_processes(tmp_path: Pat
 def test_up_whose_worker_ends_by_itself_ends_too_and_says_what_the_worker_said_last(tmp_path: Path) -> None:
     log = tmp_path / "up.log"
     with _up(tmp_path / "files", log) as up:
-        listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-        parents = {
-            int(pid): (int(ppid), args)
-            for pid, ppid, args in (line.split(None, 2) for line in listing.splitlines()[1:])
-        }
-        (worker,) = (
-            pid for pid, (_, args) in parents.items() if "inventory_worker" in args and up.pid in _above(pid, parents)
-        )
+        children = [process for process in running_processes() if process.parent == up.pid]
+        (worker,) = (process.pid for process in children if "inventory_worker" in process.command)
         os.kill(worker, signal.SIGTERM)
 
         assert up.wait(60) == 1
     said = " ".join(log.read_text().split())
     assert "The inventory-worker has ended by itself: " in said
     assert "/traced-orders-" not in said.partition("has ended by itself")[2], "a log that is gone by now"
-
-
-def _above(pid: int, parents: Mapping[int, tuple[int, str]]) -> Iterator[int]:
-    while pid in parents:
-        pid = parents[pid][0]
-        yield pid

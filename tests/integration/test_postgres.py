@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import pytest
 from shared.contract.messages import CHECK_TYPE
 from shared.tools.local.postgres import PrivatePostgres
 from tests.postgres import connect, private_postgres
+from tests.processes import running_processes
 from tests.system import Api, System, VirtualHost, new_id, order_body, stock_levels
 from tests.waiting import eventually
 
@@ -219,10 +219,9 @@ def _order_of(answer: httpx.Response) -> str:
 
 def _signal(server: PrivatePostgres, number: signal.Signals) -> None:
     """Signal the server and its children, each of which has a process group of its own."""
-    running = subprocess.run(["ps", "-ewwo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    processes = [line.split(maxsplit=2) for line in running.splitlines()]
+    processes = running_processes()
     (postmaster,) = (
         pid for pid, _, command in processes if "/postgres -D" in command and f"-p {server.port} " in command
     )
     for pid in [postmaster, *(pid for pid, parent, _ in processes if parent == postmaster)]:
-        os.kill(int(pid), number)
+        os.kill(pid, number)

@@ -10,6 +10,7 @@ import pytest
 
 from shared.tools.local.scenarios import SCENARIOS
 from tests.environment import plain_environment
+from tests.processes import running_processes
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -61,9 +62,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not list(directory.iterdir()), "files are left"
-    assert (
-        str(directory) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    )
+    assert not [process for process in running_processes() if str(directory) in process.command]
     parts = re.split(r"^\d\. (.+)$", done.stdout, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
