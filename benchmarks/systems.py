@@ -14,6 +14,7 @@ import httpx
 from benchmarks.processes import Process
 from shared.tools.local.guarded_process import GuardedProcess
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
+from shared.tools.local.probe import status_of
 from tests.waiting import eventually
 
 START_SECONDS = 60.0
@@ -173,7 +174,7 @@ def receiver(directory: Path, delay: float = 0.0) -> Iterator[str]:
         command = [sys.executable, "-m", "benchmarks.receiver"]
         process = GuardedProcess(command, env=environment, log=directory / "receiver.log")
         stack.callback(process.end, grace=2)
-        eventually(lambda: _answers(f"{url}/summary"), within=START_SECONDS, what="the receiver")
+        eventually(lambda: status_of(f"{url}/summary") == 200, within=START_SECONDS, what="the receiver")
         yield url
 
 
@@ -212,7 +213,7 @@ def _serving(urls: Sequence[str], apis: Sequence[Process], workers: Sequence[Pro
 
 
 def _wait_until_ready(url: str, processes: Sequence[Process]) -> None:
-    _until(lambda: _answers(f"{url}/ready"), f"{url}/ready", processes)
+    _until(lambda: status_of(f"{url}/ready") == 200, f"{url}/ready", processes)
 
 
 def _until(probe: Callable[[], bool], what: str, processes: Sequence[Process]) -> None:
@@ -233,13 +234,6 @@ def _serves(url: str) -> bool:
     except httpx.HTTPError:
         return False
     return answer.status_code == 200
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def _otlp(setting: Setting) -> dict[str, str]:

@@ -16,6 +16,7 @@ import httpx
 
 from shared.tools.local.guarded_process import GuardedProcess
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
+from shared.tools.local.probe import status_of
 from tests.environment import plain_environment
 from tests.receiver import Receiver
 from tests.waiting import eventually
@@ -83,10 +84,7 @@ class Service:
     def is_ready(self) -> bool:
         """Ask the service itself."""
         assert self.exit_status is None, f"it has ended:\n{self.log}"
-        try:
-            return httpx.get(f"{self.url}/ready", timeout=5, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return status_of(f"{self.url}/ready") == 200
 
     def wait_until_ready(self) -> Self:
         """Wait until it is ready."""

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from shared.tools.local.probe import status_of
 from tests.faults.load import Load, load_on
 from tests.faults.proxied_broker import proxied
 from tests.receiver import is_commit
@@ -298,7 +299,4 @@ def _refuses(api: Api) -> bool:
 
 
 def _answers(service: Service) -> bool:
-    try:
-        return httpx.get(f"{service.url}/health", timeout=5, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
+    return status_of(f"{service.url}/health") == 200

@@ -2,11 +2,10 @@
 
 import json
 
-import httpx
-
 from shared.service.otel_kinds import ANY
 from shared.service.otel_variables import VARIABLES
-from shared.tools.local.ports import claim_port, port_of
+from shared.tools.local.ports import LOOPBACK, claim_port, port_of
+from shared.tools.local.probe import status_of
 from tests.system import System
 from tests.waiting import eventually
 
@@ -47,10 +46,7 @@ def test_services_named_as_their_settings_start_on_the_ports_that_kubernetes_inj
 
 
 def _serves(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
+    return status_of(f"http://{LOOPBACK}:{port}/health") == 200
 
 
 def test_without_propagation_orders_are_served_and_every_service_has_traces_of_its_own(system: System) -> None:

@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import httpx
-
 from shared.tools.local.guarded_process import GuardedProcess
+from shared.tools.local.probe import status_of
 from shared.tools.tool_error import ToolError
 
 
@@ -74,10 +73,7 @@ class ServiceProcess:
 
     def is_ready(self) -> bool:
         """Ask it whether it is ready."""
-        try:
-            return httpx.get(self.url + self._ready, timeout=5.0, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return status_of(self.url + self._ready) == 200
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until it says that it is ready; raises StackError when it ends, or is not ready after `timeout` seconds."""
