@@ -70,7 +70,7 @@ class NodeConfig:
             "RABBITMQ_ADVANCED_CONFIG_FILE": f"{here}/none.config",
             "RABBITMQ_CONF_ENV_FILE": f"{here}/none",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{here}/enabled_plugins",
-            "RABBITMQ_SERVER_ERL_ARGS": "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ERL_ARGS": "+S 2:2 +sbwt very_short -kernel inet_dist_use_interface {127,0,0,1}",
             # As under systemd: the start script becomes the Erlang machine, which then gets our signals itself.
             "detached": "1",
         }
