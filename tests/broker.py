@@ -1,7 +1,9 @@
 """The broker that the tests are run against: `make test BROKER=4.0` picks the generation."""
 
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +32,30 @@ def new_node(extra: Mapping[str, str] | None = None, **options: Any) -> PrivateN
     if suite is not None:
         return PrivateNode(root=debian_tree(TREES / suite, suite), config=config, **options)
     return PrivateNode(server=ensure_server(), config=config, **options)
+
+
+@contextmanager
+def shared_node(directory: Path) -> Iterator[tuple[str, str]]:
+    """Give the AMQP and management URLs of one node for all processes of a run, which share `directory`.
+
+    The first that comes starts it, and ends it when the last that uses it has gone.
+    """
+    address = directory / "broker"
+    with ExitStack() as stack:
+        gate, users = (stack.enter_context((directory / name).open("w")) for name in ("broker.gate", "broker.users"))
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        if address.exists():
+            fcntl.flock(users, fcntl.LOCK_SH)
+            fcntl.flock(gate, fcntl.LOCK_UN)
+            amqp_url, management_url = address.read_text().split()
+            yield amqp_url, management_url
+            return
+        with new_node() as node:
+            address.write_text(f"{node.amqp_url} {node.management_url}")
+            fcntl.flock(gate, fcntl.LOCK_UN)
+            try:
+                yield node.amqp_url, str(node.management_url)
+            finally:
+                fcntl.flock(gate, fcntl.LOCK_EX)
+                fcntl.flock(users, fcntl.LOCK_EX)
+                address.unlink()

@@ -1,5 +1,6 @@
 """A real RabbitMQ for every test that is about messaging: a missing one fails, it never skips."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from shared.tools.local.postgres import PrivatePostgres
 from shared.tools.local.rabbitmq import IMAGE, docker_answers
 from shared.tools.local.rabbitmq_server import speaks_amqp
-from tests.broker import chosen, new_node
+from tests.broker import chosen, shared_node
 from tests.logging_state import logging_as_it_was
 from tests.postgres import private_postgres
 from tests.system import Api, Service, System, TestBroker, VirtualHost, management_of, running_system
@@ -39,7 +40,7 @@ def _logging() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[TestBroker]:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
     """One broker for the whole run: the generation that BROKER names, else a container, else a private node."""
     if not chosen() and docker_answers():
         # Not its RabbitMqContainer, which needs another AMQP client to see whether the broker is there.
@@ -52,9 +53,10 @@ def broker() -> Iterator[TestBroker]:
             amqp_url = f"amqp://guest:guest@{host}:{amqp}"
             yield TestBroker(amqp_url, management_of(amqp_url, management))
     else:
-        with new_node() as node:
-            assert node.management_url is not None
-            yield TestBroker(node.amqp_url, node.management_url)
+        # Beside others each process has a directory of its own in that of the run.
+        own = tmp_path_factory.getbasetemp()
+        with shared_node(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) as (amqp_url, management_url):
+            yield TestBroker(amqp_url, management_url)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import httpx
 
 from shared.tools.traces.model import Span
 from tests.faults.proxied_broker import proxied
+from tests.http_client import HttpClient
 from tests.receiver import names
 from tests.system import System, VirtualHost, new_id, order_body, stock_levels
 from tests.waiting import eventually
@@ -114,14 +115,16 @@ async def test_of_300_checks_that_could_not_be_sent_two_instances_on_one_databas
         for api in apis:
             eventually(lambda api=api: not api.service.is_ready(), what="the notice of the cut")  # type: ignore[misc]
         orders = [new_id() for _ in range(300)]
-        async with httpx.AsyncClient(timeout=60, trust_env=False, limits=httpx.Limits(max_connections=None)) as client:
-            answers = await asyncio.gather(
-                *(
-                    client.post(f"{apis[n % 2].service.url}/orders", json=order_body({"widget": 1}, order_id))
-                    for n, order_id in enumerate(orders)
-                )
+        clients = [HttpClient(api.service.url) for api in apis]
+        answers = await asyncio.gather(
+            *(
+                clients[n % 2].request("POST", "/orders", order_body({"widget": 1}, order_id))
+                for n, order_id in enumerate(orders)
             )
-        assert {answer.status_code for answer in answers} == {202}
+        )
+        for client in clients:
+            await client.close()
+        assert {answer.code for answer in answers} == {202}
 
         way.accept()
         worker = await asyncio.to_thread(system.start_worker().wait_until_ready)
@@ -129,7 +132,9 @@ async def test_of_300_checks_that_could_not_be_sent_two_instances_on_one_databas
 
         assert outcomes == {"success"}
         assert stock_levels(worker)["widget"] == 1_000_000 - len(orders)
-        sends = eventually(lambda: _sends(system, answers, 1), what="every send span")
+        sends = eventually(
+            lambda: _sends(system, [str(answer.header("x-trace-id")) for answer in answers], 1), what="every send span"
+        )
         assert {len(spans) for spans in sends.values()} == {1}
         for service in (*(api.service for api in apis), worker):
             service.end()
@@ -157,7 +162,7 @@ def test_a_confirmed_check_that_was_lost_is_sent_again_once_a_later_one_has_been
     for answer in (later, *lost):
         assert api.wait_for_outcome(str(answer.json()["order_id"]), within=90)["status"] == "success"
     assert stock_levels(worker)["widget"] == 1_000_000 - 11
-    sends = eventually(lambda: _sends(system, lost, 2), what="every send span")
+    sends = eventually(lambda: _sends(system, _traces(lost), 2), what="every send span")
     assert max(map(len, sends.values())) <= 3
     for spans in sends.values():
         assert len({span.parent_span_id for span in spans}) == 1, "every check is a child of the one request"
@@ -180,13 +185,17 @@ def test_where_nothing_later_is_under_way_one_check_is_sent_as_a_probe_and_its_r
     outcomes = {api.wait_for_outcome(str(answer.json()["order_id"]), within=90)["status"] for answer in lost}
     assert outcomes == {"success"}
     assert stock_levels(worker)["widget"] == 1_000_000 - 10
-    sends = eventually(lambda: _sends(system, lost, 2), what="every send span")
+    sends = eventually(lambda: _sends(system, _traces(lost), 2), what="every send span")
     assert {len(spans) for spans in sends.values()} == {2}
 
 
-def _sends(system: System, answers: Sequence[httpx.Response], count: int) -> dict[str, list[Span]] | None:
-    """Give the send spans of the orders' checks by trace, once each order has so many."""
-    found: dict[str, list[Span]] = {answer.headers["x-trace-id"]: [] for answer in answers}
+def _traces(answers: Sequence[httpx.Response]) -> list[str]:
+    return [answer.headers["x-trace-id"] for answer in answers]
+
+
+def _sends(system: System, trace_ids: Sequence[str], count: int) -> dict[str, list[Span]] | None:
+    """Give the send spans of the orders' checks by trace, once each trace has so many."""
+    found: dict[str, list[Span]] = {trace_id: [] for trace_id in trace_ids}
     for span in system.receiver.spans():
         if span.name == SEND and span.trace_id in found:
             found[span.trace_id].append(span)

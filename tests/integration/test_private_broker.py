@@ -39,39 +39,37 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def test_what_was_confirmed_survives_a_crash_of_the_node() -> None:
-    with PrivateNode(management=False) as node:
-        published = await _publish_for(node.amqp_url, seconds=1.0)
+async def test_an_installed_server_is_obtained_as_a_private_node_and_what_it_confirmed_survives_a_crash() -> None:
+    said: list[str] = []
 
-        node.kill()
-        node.restart()
+    with obtain_broker(say=said.append) as broker:
+        assert broker.way is Way.INSTALLED
+        assert broker.node
+        assert said == [f"starting a private RabbitMQ {broker.node.server.version} ..."]
+        published = await _publish_for(broker.amqp_url, seconds=1.0)
 
-        assert await _consume(node.amqp_url, len(published)) == published
+        broker.node.kill()
+        broker.node.restart()
+
+        assert await _consume(broker.amqp_url, len(published)) == published
 
 
-def test_two_nodes_that_start_at_once_share_nothing() -> None:
+def test_two_nodes_that_start_at_once_share_nothing_and_leave_no_process_and_no_file(temporary: Path) -> None:
     first, second = nodes = PrivateNode(), PrivateNode()
 
     try:
         with ThreadPoolExecutor() as pool:
             list(pool.map(PrivateNode.start, nodes))
+        pids = [*first.pids, *second.pids]
 
+        assert len(pids) == 4, "of each the Erlang machine and epmd"
         assert not set(vars(first.ports).values()) & set(vars(second.ports).values())
         asyncio.run(_publish_for(first.amqp_url, seconds=0))
         assert _queues(first) == ["confirmed"]
         assert _queues(second) == []
     finally:
-        for node in nodes:
-            node.stop(grace=0)
-
-
-def test_a_node_that_is_stopped_leaves_no_process_and_no_file(temporary: Path) -> None:
-    node = PrivateNode()
-    node.start()
-    pids = node.pids
-    assert len(pids) == 2, "the Erlang machine and epmd"
-
-    node.stop()
+        first.stop()
+        second.stop(grace=0)
 
     assert not [pid for pid in pids if _runs(pid)]
     assert not list(temporary.iterdir())
@@ -109,18 +107,6 @@ def test_a_node_that_is_not_ready_in_time_is_ended(temporary: Path) -> None:
 
     assert node.pids == ()
     assert not list(temporary.iterdir())
-
-
-async def test_an_installed_server_is_obtained_as_a_private_node() -> None:
-    said: list[str] = []
-
-    with obtain_broker(say=said.append) as broker:
-        published = await _publish_for(broker.amqp_url, seconds=0)
-
-        assert await _consume(broker.amqp_url, len(published)) == published
-        assert broker.way is Way.INSTALLED
-        assert broker.node
-        assert said == [f"starting a private RabbitMQ {broker.node.server.version} ..."]
 
 
 async def _publish_for(url: str, seconds: float) -> list[bytes]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.resilience.http_client import HttpClient
+from tests.http_client import HttpClient
 from tests.resilience.load import Placed
 
 READERS = 16

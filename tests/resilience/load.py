@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.resilience.http_client import HttpClient
+from tests.http_client import HttpClient
 from tests.system import new_id, order_body
 
 CAPACITY_CONNECTIONS = 64

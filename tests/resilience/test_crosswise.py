@@ -7,8 +7,8 @@ import aio_pika
 import pytest
 
 from shared.tools.local.postgres import PrivatePostgres
+from tests.http_client import HttpClient
 from tests.resilience.databases import fetch
-from tests.resilience.http_client import HttpClient
 from tests.resilience.rig import Rig
 from tests.system import new_id, order_body
 from tests.waiting import eventually

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.resilience.http_client import HttpClient
+from tests.http_client import HttpClient
 from tests.system import order_body
 from tests.torture.plant import Slot
 
