@@ -1,5 +1,9 @@
 # One image for both services; the command says which.
-FROM python:3.13-slim AS build
+# By digest, so that who builds it later builds the same; Dependabot moves it.
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS base
+
+
+FROM base AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 \
     UV_NO_CACHE=1 UV_NO_PROGRESS=1 UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never \
@@ -20,7 +24,7 @@ COPY order_api order_api
 RUN touch README.md && uv pip install --no-deps .
 
 
-FROM python:3.13-slim
+FROM base
 
 LABEL org.opencontainers.image.title="Traced Orders" \
       org.opencontainers.image.description="Order API and inventory worker over RabbitMQ, with one whole trace an order" \

@@ -1,6 +1,7 @@
 """What the image of the services holds: the commands for people, and nothing of what runs it all on one machine."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,16 @@ def test_the_images_own_check_asks_the_service_that_it_runs() -> None:
     gone = subprocess.run(check, env={"ORDER_API_PORT": "1"}, capture_output=True, timeout=60, check=False)
 
     assert (there.returncode, gone.returncode) == (0, 1)
+
+
+def test_the_base_of_the_image_is_named_by_its_digest_and_its_tag_is_on_the_label() -> None:
+    stages = [line.split() for line in _instructions() if line.startswith("FROM ")]
+    named = {words[3] for words in stages if words[2:3] == ["AS"]}
+
+    (base,) = [words[1] for words in stages if words[1] not in named]
+
+    assert (found := re.fullmatch(r"([a-z]+:[\w.-]+)@sha256:[0-9a-f]{64}", base)), base
+    assert f'org.opencontainers.image.base.name="docker.io/library/{found[1]}"' in (ROOT / "Dockerfile").read_text()
 
 
 def test_an_edit_of_the_readme_builds_nothing_of_the_image_anew() -> None:
