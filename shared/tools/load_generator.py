@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httpx
 
 from shared.contract.errors import first_line
-from shared.tools.order_client import ApiError, check_port
+from shared.tools.order_client import ApiError, check_port, key_headers
 from shared.tools.proxies import trusts_environment
 
 REQUEST_SECONDS = 30.0
@@ -77,7 +77,7 @@ async def put_load(
     With a rate, an order's time counts from when it was due rather than from when a request was free for it: else a system
     that falls behind would look fast by being asked less.
     """
-    headers = {} if api_key is None else {b"X-API-Key": api_key.encode()}
+    headers = key_headers(api_key)
     limits = httpx.Limits(max_connections=plan.concurrency, max_keepalive_connections=plan.concurrency)
     try:
         check_port(url)

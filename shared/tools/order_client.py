@@ -23,6 +23,17 @@ def check_port(url: str) -> None:
     _ = urlsplit(url).port
 
 
+def key_headers(api_key: str | None) -> dict[bytes, bytes]:
+    """Give the header with the key, as bytes, since it need not be ASCII; raises ApiError, which does not tell the key."""
+    if api_key is None:
+        return {}
+    if api_key != api_key.strip() or re.search(r"[\x00-\x1f\x7f]", api_key):
+        raise ApiError(
+            "The API key has a line break, another control character, or a space at an end: no header takes it."
+        )
+    return {b"X-API-Key": api_key.encode()}
+
+
 class Answer(NamedTuple):
     """An answer of the order API."""
 
@@ -43,7 +54,7 @@ class OrderClient:
 
     def __init__(self, url: str, api_key: str | None = None, timeout: float = 30.0) -> None:
         self._url = url
-        headers = {} if api_key is None else {b"X-API-Key": api_key.encode()}  # bytes: it need not be ASCII
+        headers = key_headers(api_key)
         try:
             check_port(url)
             self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trusts_environment(url))

@@ -67,6 +67,16 @@ def test_a_proxy_that_cannot_be_used_is_one_sentence_elsewhere_and_no_matter_on_
         OrderClient("http://orders.example.com")
 
 
+@pytest.mark.parametrize("key", ["s3cret\n", "s3\r\ncret", " s3cret", "s3cret\0"])
+async def test_a_key_that_no_header_takes_is_refused_and_not_told(key: str) -> None:
+    with pytest.raises(ApiError, match="no header takes it") as of_client:
+        OrderClient("http://127.0.0.1:1", key)
+    with pytest.raises(ApiError, match="no header takes it") as of_load:
+        await put_load("http://127.0.0.1:1", key, Plan({"widget": 1}, 1, 1.0, 1))
+
+    assert "cret" not in f"{of_client.value}{of_load.value}"
+
+
 @pytest.mark.parametrize("key", ["s3cret", "schlüssel", "\N{PILE OF POO}"])
 async def test_a_key_matches_whatever_letters_it_has(key: str) -> None:
     router = APIRouter()

@@ -1,5 +1,6 @@
 """The queues over time, from the metrics that a service reports of them: a lag can be seen to come and go."""
 
+import re
 import time
 
 import httpx
@@ -8,13 +9,16 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from shared.tools.receiver.asgi import create_app
 from shared.tools.receiver.queue_history import MOST_POINTS, QueueHistory, quantile
+from shared.tools.receiver.queue_view import render_queues
 from tests.browser.embedded_receiver import AUTH, PROTOBUF, SETTINGS, serving
 
 QUEUE = "inventory.check"
 SECOND = 10**9
 
 
-def _export(at_ns: int, ready: int, published: int, waits: tuple[int, int] = (0, 0)) -> ExportMetricsServiceRequest:
+def _export(
+    at_ns: int, ready: int, published: int, waits: tuple[int, int] = (0, 0), queue: str = QUEUE
+) -> ExportMetricsServiceRequest:
     request = ExportMetricsServiceRequest()
     metrics = request.resource_metrics.add().scope_metrics.add().metrics
     gauge = metrics.add(name="orders.queue.ready").gauge.data_points.add(time_unix_nano=at_ns, as_int=ready)
@@ -24,7 +28,7 @@ def _export(at_ns: int, ready: int, published: int, waits: tuple[int, int] = (0,
         time_unix_nano=at_ns, count=sum(waits), explicit_bounds=[0.1, 1.0], bucket_counts=[*waits, 0]
     )
     for point in (gauge, counted, waited):
-        point.attributes.add(key="messaging.destination.name").value.string_value = QUEUE
+        point.attributes.add(key="messaging.destination.name").value.string_value = queue
     return request
 
 
@@ -80,3 +84,15 @@ def test_the_page_shows_a_spike_after_it_has_gone() -> None:
         assert "ready 0 (most 400)" in shown
         assert client.get("/queues?minutes=7").status_code == 422
         assert client.get("/queues/dead").status_code == 404, "nobody has said where the broker is"
+
+
+def test_retry_queues_stand_by_their_delay_and_after_the_queues_with_messages() -> None:
+    history, now = QueueHistory(), time.time_ns()
+    delays = ["500ms", "2000ms", "30000ms"]
+    for delay in sorted(delays):
+        history.add(_export(now, ready=0, published=0, queue=f"inventory.check.retry.{delay}"))
+    history.add(_export(now, ready=3, published=3, queue="orders.dead"))
+
+    shown = re.findall(r'scope="row">([^<]*)<', str(render_queues(history, "15", has_letters=False)))
+
+    assert shown == ["orders.dead", *(f"inventory.check.retry.{delay}" for delay in delays)]
