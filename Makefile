@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
-# Tests that run at a time: one more than two cores, as a third of a test is waiting for processes.
-PROCESSES ?= 3
+# Tests that run at a time: twice as many as two cores, as half of a test is waiting for processes.
+PROCESSES ?= 4
 UV := $(BIN)/uv --quiet --no-progress --no-config
 
 # The first Python from 3.11 on that can make an environment.

@@ -8,18 +8,25 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
+from sqlalchemy import create_engine
 
+from inventory_worker import stock_table
+from order_api import order_table
 from shared.tools.local.guarded_process import GuardedProcess
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from shared.tools.local.probe import status_of
 from tests.environment import plain_environment
 from tests.receiver import Receiver
 from tests.waiting import eventually
+
+MIGRATIONS = {"order_api": order_table.MIGRATIONS, "inventory_worker": stock_table.MIGRATIONS}
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,9 @@ class System:
         """Start a service by its module, on a port of its own and a SQLite file of that name."""
         claim = self._stack.enter_context(claim_port())
         port = port_of(claim)
+        file = self.directory / database
+        if module in MIGRATIONS and not file.exists():
+            file.write_bytes(_empty_database(module))
         service = Service(
             module,
             port,
@@ -156,6 +166,17 @@ class System:
         )
         self._stack.callback(service.end)
         return service
+
+
+@cache
+def _empty_database(module: str) -> bytes:
+    """Make the file of a service that has been started once: to bring it to its schema takes a sixth of a start."""
+    with TemporaryDirectory() as directory:
+        engine = create_engine(f"sqlite:///{directory}/empty.db")
+        with engine.begin() as connection:
+            MIGRATIONS[module].run(connection)
+        engine.dispose()
+        return Path(directory, "empty.db").read_bytes()
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def _strings(value: object) -> Iterator[str]:
 
 def test_every_image_is_pinned_or_built_here() -> None:
     images = {name: str(service["image"]) for name, service in SERVICES.items()}
-    bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    bases = re.findall(r"^FROM (\S+:\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
     foreign = {image for image in images.values() if image != OWN_IMAGE} | set(bases)
 
