@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,7 @@ def shared_node(directory: Path) -> Iterator[tuple[str, str]]:
     The first that comes starts it, and ends it when the last that uses it has gone.
     """
     address = directory / "broker"
-    with ExitStack() as stack:
-        gate, users = (stack.enter_context((directory / name).open("w")) for name in ("broker.gate", "broker.users"))
+    with (directory / "broker.gate").open("w") as gate, (directory / "broker.users").open("w") as users:
         fcntl.flock(gate, fcntl.LOCK_EX)
         if address.exists():
             fcntl.flock(users, fcntl.LOCK_SH)

@@ -19,14 +19,13 @@ from sqlalchemy import create_engine
 
 from inventory_worker import stock_table
 from order_api import order_table
+from shared.storage.migrations import Migrations
 from shared.tools.local.guarded_process import GuardedProcess
 from shared.tools.local.ports import LOOPBACK, claim_port, port_of
 from shared.tools.local.probe import status_of
 from tests.environment import plain_environment
 from tests.receiver import Receiver
 from tests.waiting import eventually
-
-MIGRATIONS = {"order_api": order_table.MIGRATIONS, "inventory_worker": stock_table.MIGRATIONS}
 
 
 @dataclass(frozen=True)
@@ -139,20 +138,19 @@ class System:
 
     def start_api(self, **environment: str) -> "Api":
         """Start an order API with these environment variables on top of the usual ones."""
+        self._put_schema("orders.db", order_table.MIGRATIONS)
         service = self.start("order_api", "ORDER_API_PORT", "orders.db", environment)
         return Api(service, self._stack.enter_context(httpx.Client(base_url=service.url, timeout=60, trust_env=False)))
 
     def start_worker(self, **environment: str) -> Service:
         """Start an inventory worker with these environment variables on top of the usual ones."""
+        self._put_schema("inventory.db", stock_table.MIGRATIONS)
         return self.start("inventory_worker", "INVENTORY_WORKER_PORT", "inventory.db", environment)
 
     def start(self, module: str, port_name: str, database: str, environment: Mapping[str, str]) -> Service:
         """Start a service by its module, on a port of its own and a SQLite file of that name."""
         claim = self._stack.enter_context(claim_port())
         port = port_of(claim)
-        file = self.directory / database
-        if module in MIGRATIONS and not file.exists():
-            file.write_bytes(_empty_database(module))
         service = Service(
             module,
             port,
@@ -167,14 +165,19 @@ class System:
         self._stack.callback(service.end)
         return service
 
+    def _put_schema(self, database: str, migrations: Migrations) -> None:
+        """Put the file there as a first start leaves it: to bring one to its schema takes a sixth of a start."""
+        file = self.directory / database
+        if not file.exists():
+            file.write_bytes(_empty_database(migrations))
+
 
 @cache
-def _empty_database(module: str) -> bytes:
-    """Make the file of a service that has been started once: to bring it to its schema takes a sixth of a start."""
+def _empty_database(migrations: Migrations) -> bytes:
     with TemporaryDirectory() as directory:
         engine = create_engine(f"sqlite:///{directory}/empty.db")
         with engine.begin() as connection:
-            MIGRATIONS[module].run(connection)
+            migrations.run(connection)
         engine.dispose()
         return Path(directory, "empty.db").read_bytes()
 

@@ -132,9 +132,8 @@ async def test_of_300_checks_that_could_not_be_sent_two_instances_on_one_databas
 
         assert outcomes == {"success"}
         assert stock_levels(worker)["widget"] == 1_000_000 - len(orders)
-        sends = eventually(
-            lambda: _sends(system, [str(answer.header("x-trace-id")) for answer in answers], 1), what="every send span"
-        )
+        trace_ids = [str(answer.header("x-trace-id")) for answer in answers]
+        sends = eventually(lambda: _sends(system, trace_ids, 1), what="every send span")
         assert {len(spans) for spans in sends.values()} == {1}
         for service in (*(api.service for api in apis), worker):
             service.end()

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from pamqp.common import FieldTable
 from shared.tools.local.rabbitmq import Way, obtain_broker
 from shared.tools.local.rabbitmq_node import PrivateNode
 from shared.tools.local.rabbitmq_server import BrokerError
+from tests.waiting import eventually
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 
@@ -83,8 +83,8 @@ def test_a_node_goes_when_the_process_that_started_it_is_killed(temporary: Path)
     directory, *pids = killed.stdout.split()
     assert directory.startswith(str(temporary.resolve()))
     assert len(pids) == 2
-    _wait_until(lambda: not any(_runs(int(pid)) for pid in pids))
-    _wait_until(lambda: not list(temporary.iterdir()))
+    eventually(lambda: not any(_runs(int(pid)) for pid in pids), within=20, what="the end of its processes")
+    eventually(lambda: not list(temporary.iterdir()), within=20, what="the end of its files")
 
 
 def test_a_node_that_cannot_start_says_why_at_once(temporary: Path) -> None:
@@ -147,10 +147,3 @@ def _queues(node: PrivateNode) -> list[str]:
 def _runs(pid: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
     return bool(state) and not state.startswith("Z")
-
-
-def _wait_until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "not within the deadline"
-        time.sleep(0.05)

@@ -71,9 +71,10 @@ def _strings(value: object) -> Iterator[str]:
 
 def test_every_image_is_pinned_or_built_here() -> None:
     images = {name: str(service["image"]) for name, service in SERVICES.items()}
-    bases = re.findall(r"^FROM (\S+:\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    stages = re.findall(r"^FROM (\S+)(?: AS (\S+))?", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    bases = {base for base, _ in stages} - {name for _, name in stages}
 
-    foreign = {image for image in images.values() if image != OWN_IMAGE} | set(bases)
+    foreign = {image for image in images.values() if image != OWN_IMAGE} | bases
 
     assert all(re.search(r":v?\d", image) for image in foreign), foreign
     own = [SERVICES[name] for name, image in images.items() if image == OWN_IMAGE]
