@@ -129,8 +129,11 @@ class RawPublisher:
             found = struct.unpack(">HH", payload[:4])
             if found == (class_id, method_id):
                 return
-            if found in {(10, 50), (20, 40), (_BASIC, 120)}:
-                raise Refused(payload[4:].decode(errors="replace"))
+            if found in {(10, 50), (20, 40)}:
+                length = payload[6]
+                raise Refused(payload[7 : 7 + length].decode())
+            if found == (_BASIC, 120):
+                raise Refused("the broker has not taken it")
 
     def _read(self, size: int) -> bytes:
         data = b""

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from tests.browser.embedded_receiver import (
     spans_of,
     wait_for,
 )
+from tests.environment import plain_environment
 
 OWN_PAGE = {"sec-fetch-site": "same-origin"}
 FORM = {"sku": "widget", "quantity": "2", "order_id": "o-1"}
@@ -55,11 +56,15 @@ def api() -> OrderApi:
 
 
 @pytest.fixture
-def url(api: OrderApi) -> Iterator[str]:
-    with ExitStack() as stack:
-        api_url = stack.enter_context(serving(Starlette(routes=[Route("/orders", api.create, methods=["POST"])])))
-        settings = replace(SETTINGS, order_api_url=api_url, order_api_key="secret", order_seconds=0.5)
-        yield stack.enter_context(running(settings))
+def api_url(api: OrderApi) -> Iterator[str]:
+    with serving(Starlette(routes=[Route("/orders", api.create, methods=["POST"])])) as url:
+        yield url
+
+
+@pytest.fixture
+def url(api_url: str) -> Iterator[str]:
+    with running(replace(SETTINGS, order_api_url=api_url, order_api_key="secret", order_seconds=0.5)) as url:
+        yield url
 
 
 # --- the order form -------------------------------------------------------------------------------------------------
@@ -70,6 +75,28 @@ def test_an_order_is_passed_on_and_its_trace_opened(url: str, api: OrderApi) -> 
 
     assert (answer.status_code, answer.headers["location"]) == (303, f"/traces/{hex_id(1)}?placed=o-1")
     assert api.asked == [({"items": [{"sku": "widget", "quantity": 2}], "order_id": "o-1"}, "secret")]
+
+
+def test_a_key_that_is_not_ascii_is_sent_as_a_service_reads_it(api_url: str, api: OrderApi) -> None:
+    with running(replace(SETTINGS, order_api_url=api_url, order_api_key="schlüssel")) as alone:
+        httpx.post(f"{alone}/orders", data=FORM, headers=OWN_PAGE)
+
+    key = api.asked[0][1]
+    assert key is not None
+    assert key.encode("latin-1").decode() == "schlüssel"
+
+
+@pytest.mark.parametrize("key", ["two\nlines", " spaced"])
+def test_a_key_that_no_header_takes_is_refused_at_the_start_and_not_told(key: str) -> None:
+    command = [sys.executable, "-m", "shared.tools.receiver", "--user", AUTH[0], "--password", AUTH[1]]
+
+    ended = subprocess.run(
+        command, env=plain_environment(ORDER_API_KEY=key, COLUMNS="200"), capture_output=True, text=True, timeout=60
+    )
+
+    assert ended.returncode == 2
+    assert "no header takes it" in " ".join(ended.stderr.replace("│", " ").split())
+    assert key not in ended.stderr
 
 
 def test_the_order_id_may_be_left_to_the_api(url: str, api: OrderApi) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from shared.tools.order_client import ApiError, key_headers
 from shared.tools.receiver.asgi import create_app
 from shared.tools.receiver.live import LiveStreams
 from shared.tools.receiver.receiver_settings import ReceiverSettings
@@ -36,6 +37,10 @@ def run(
     ] = None,
 ) -> None:
     """Receive traces, logs and metrics over OTLP/HTTP, keep the newest in memory, and show them."""
+    try:
+        key_headers(order_api_key)
+    except ApiError as error:
+        raise typer.BadParameter(str(error), param_hint="--order-api-key") from None
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)

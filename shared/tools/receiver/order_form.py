@@ -13,6 +13,7 @@ import httpx
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from shared.tools.order_client import key_headers
 from shared.tools.receiver.markup import Markup, element
 from shared.tools.receiver.receiver_settings import ReceiverSettings
 
@@ -69,14 +70,15 @@ async def place(entry: Entry, settings: ReceiverSettings) -> Placed:
         return Placed(entry.order_id, None, 422, "The quantity must be a whole number.")
     item = {"sku": entry.sku, "quantity": int(entry.quantity)}
     order = {"items": [item]} | ({"order_id": entry.order_id} if entry.order_id else {})
-    headers = {"X-API-Key": settings.order_api_key} if settings.order_api_key else {}
     try:
         # httpx bounds each step; the whole is bounded here. A proxy of the environment would not find this machine.
         async with (
             asyncio.timeout(settings.order_seconds),
             httpx.AsyncClient(trust_env=False, timeout=settings.order_seconds) as client,
         ):
-            answer = await client.post(f"{url.rstrip('/')}/orders", json=order, headers=headers)
+            answer = await client.post(
+                f"{url.rstrip('/')}/orders", json=order, headers=key_headers(settings.order_api_key)
+            )
     except (TimeoutError, httpx.TimeoutException):
         return Placed(
             entry.order_id, None, 504, f"The order API at {url} did not answer within {settings.order_seconds:g} s."
