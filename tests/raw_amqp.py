@@ -131,7 +131,8 @@ class RawPublisher:
                 return
             if found in {(10, 50), (20, 40)}:
                 length = payload[6]
-                raise Refused(payload[7 : 7 + length].decode())
+                # It quotes what it refuses, whatever bytes those are.
+                raise Refused(payload[7 : 7 + length].decode(errors="backslashreplace"))
             if found == (_BASIC, 120):
                 raise Refused("the broker has not taken it")
 
