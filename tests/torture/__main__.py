@@ -47,6 +47,8 @@ def main(
     seconds, rate = seconds or (600.0 if is_long else 180.0), rate or (100.0 if is_long else 30.0)
     console.print(f"seed [bold]{chosen}[/]: {seconds:.0f} s, at most {rate:.0f} orders a second, {profile} profile")
     if show_plan:
+        if is_long:
+            console.print("first every disaster, one after the other; then such small faults until the time is over:")
         for fault in planned(chosen, seconds):
             console.print(f"{fault.at:7.1f}  {fault}")
         return
