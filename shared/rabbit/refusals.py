@@ -1,13 +1,23 @@
 """Why there is no connection to a broker, in a clause for the log and `/ready`: it is away, or it refuses something."""
 
+import asyncio
 import socket
 import ssl
 
 from aio_pika.exceptions import AuthenticationError, ProbableAuthenticationError
-from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed, ConnectionNotAllowed, InvalidFrameError
+from aiormq.exceptions import (
+    AMQPConnectionError,
+    ChannelAccessRefused,
+    ChannelPreconditionFailed,
+    ConnectionNotAllowed,
+    InvalidFrameError,
+)
 from yarl import URL
 
 from shared.contract.errors import BrokerUnavailable, first_line
+
+_LARGEST_FRAME = 131_072
+"""As RabbitMQ has it by default; what greets with more is read as a frame and is none."""
 
 
 def address(url: URL) -> str:
@@ -39,6 +49,8 @@ def why_not(error: BrokerUnavailable, url: URL) -> str:
             return f"it speaks no TLS that we do ({cause.reason})"
         case ConnectionRefusedError():
             return "nobody listens there"
+        case AMQPConnectionError(__cause__=asyncio.IncompleteReadError(expected=int(size))):
+            return "it speaks no AMQP" if size > _LARGEST_FRAME else "it has closed the connection"
         case TimeoutError():
             return "it did not answer in time"
     return str(error)

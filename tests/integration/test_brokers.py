@@ -62,6 +62,20 @@ async def _connected(url: str) -> AsyncIterator[Connection]:
         yield connection
 
 
+@asynccontextmanager
+async def _answering(words: bytes) -> AsyncIterator[URL]:
+    """Say the same to whoever connects, and hang up."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        writer.write(words)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        yield URL.build(scheme="amqp", user="guest", password="guest", host=host, port=port, path="/")
+
+
 async def test_each_cause_of_no_connection_is_said_exactly_and_without_the_password(
     virtual_host: VirtualHost, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -94,6 +108,10 @@ async def test_addresses_that_are_no_broker_are_said_to_be_what_they_are(virtual
     assert await _why_not(url.with_port(1)) == f"not connected to RabbitMQ at {url.host}:1: nobody listens there"
     assert "its name is not known" in await _why_not(url.with_host("nobody.invalid"))
     assert "it speaks no TLS that we do" in await _why_not(url.with_scheme("amqps"))
+    async with _answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as web:
+        assert await _why_not(web) == f"not connected to RabbitMQ at {web.host}:{web.port}: it speaks no AMQP"
+    async with _answering(b"") as closing:
+        assert (await _why_not(closing)).endswith(": it has closed the connection")
 
 
 async def test_a_queue_of_another_type_is_named(virtual_host: VirtualHost) -> None:
