@@ -2,14 +2,17 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from shared.contract.topology import QUEUES
 from shared.tools.local.rabbitmq_debian import debian_tree, ensure_server
 from shared.tools.local.rabbitmq_node import PrivateNode
+from tests.waiting import eventually
 
+OUR_QUEUES = tuple(queue.name for queue in QUEUES)
 TREES = Path(os.environ.get("XDG_CACHE_HOME") or "/var/cache") / "traced-orders"
 SUITES = {"4.0": "trixie"}
 """The Debian release that holds a generation of RabbitMQ, for those that this machine's own does not have."""
@@ -32,6 +35,23 @@ def new_node(extra: Mapping[str, str] | None = None, **options: Any) -> PrivateN
     if suite is not None:
         return PrivateNode(root=debian_tree(TREES / suite, suite), config=config, **options)
     return PrivateNode(server=ensure_server(), config=config, **options)
+
+
+def wait_until_saved(node: PrivateNode, queues: Iterable[str] = OUR_QUEUES, host: str = "/") -> None:
+    """Wait until these quorum queues survive a crash of their node.
+
+    RabbitMQ 3.10 saves the names of new ones only when there has been none for 500 ms.
+    """
+    names = [f"{'%2F' if host == '/' else host}_{queue}".encode() for queue in queues]
+    # As an Erlang atom, its length before it: else the name of one would be found in a longer one.
+    atoms = [bytes([len(name)]) + name for name in names]
+
+    def are_saved() -> bool:
+        tables = node.directory.glob("data/*/quorum/*/names.dets")
+        saved = b"".join(table.read_bytes() for table in tables)
+        return all(atom in saved for atom in atoms)
+
+    eventually(are_saved, what=f"the names of {', '.join(queues)} on disk")
 
 
 @contextmanager

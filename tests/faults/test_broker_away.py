@@ -11,7 +11,7 @@ import pytest
 
 from shared.tools.local.rabbitmq_node import PrivateNode
 from shared.tools.traces.model import Span
-from tests.broker import new_node
+from tests.broker import new_node, wait_until_saved
 from tests.faults.load import load_on
 from tests.faults.proxied_broker import proxied
 from tests.receiver import names
@@ -40,9 +40,9 @@ def virtual_host(node: PrivateNode) -> Iterator[VirtualHost]:
 
 
 @contextmanager
-def crashed(node: PrivateNode) -> Iterator[None]:
+def crashed(node: PrivateNode, host: VirtualHost) -> Iterator[None]:
     """Crash the broker, and start it again on its files at the end."""
-    time.sleep(1)  # RabbitMQ 3.10 loses a quorum queue whose name it has not saved yet: it does so every 500 ms
+    wait_until_saved(node, host=host.name)
     node.kill()
     try:
         yield
@@ -51,7 +51,7 @@ def crashed(node: PrivateNode) -> Iterator[None]:
 
 
 def test_an_order_is_accepted_while_the_broker_is_down_and_decided_in_its_trace_once_it_is_back(
-    system: System, node: PrivateNode
+    system: System, node: PrivateNode, virtual_host: VirtualHost
 ) -> None:
     """SIGKILL on the broker: every TCP connection to it is reset, and new ones are refused until it runs again."""
     worker = system.start_worker().wait_until_ready()
@@ -59,7 +59,7 @@ def test_an_order_is_accepted_while_the_broker_is_down_and_decided_in_its_trace_
     api.service.wait_until_ready()
     order_id = new_id()
 
-    with crashed(node):
+    with crashed(node, virtual_host):
         eventually(lambda: not api.service.is_ready(), what="the API's notice of the crash")
         started = time.monotonic()
         answer = api.submit({"widget": 1}, order_id)
@@ -84,11 +84,13 @@ def test_an_order_is_accepted_while_the_broker_is_down_and_decided_in_its_trace_
     assert reply.attributes["delivery.reply"] == "late"
 
 
-def test_both_services_say_that_the_broker_is_away_and_when_it_is_back(system: System, node: PrivateNode) -> None:
+def test_both_services_say_that_the_broker_is_away_and_when_it_is_back(
+    system: System, node: PrivateNode, virtual_host: VirtualHost
+) -> None:
     """SIGKILL on the broker, and a start of a new process on the same files and port."""
     services = (system.start_worker().wait_until_ready(), system.start_api().service.wait_until_ready())
 
-    with crashed(node):
+    with crashed(node, virtual_host):
         for service in services:
             eventually(lambda service=service: not service.is_ready(), what="the notice of the crash")  # type: ignore[misc]
         away = [_ready(service) for service in services]
@@ -103,7 +105,7 @@ def test_both_services_say_that_the_broker_is_away_and_when_it_is_back(system: S
 
 @pytest.mark.long
 def test_a_crash_of_the_broker_under_load_loses_no_accepted_order_and_doubles_none(
-    system: System, node: PrivateNode
+    system: System, node: PrivateNode, virtual_host: VirtualHost
 ) -> None:
     """SIGKILL on the broker while questions, replies, confirms and acks are under way in every stage, then a restart."""
     worker = system.start_worker(OTEL_METRIC_EXPORT_INTERVAL="200").wait_until_ready()
@@ -112,7 +114,7 @@ def test_a_crash_of_the_broker_under_load_loses_no_accepted_order_and_doubles_no
 
     with load_on(api, clients=8) as load:
         eventually(lambda: len(load.answers) > 100, within=60, what="load")
-        with crashed(node):
+        with crashed(node, virtual_host):
             before = len(load.answers)
             eventually(lambda: len(load.answers) > before + 50, within=60, what="orders placed while it is down")
         api.service.wait_until_ready()

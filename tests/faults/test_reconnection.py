@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from shared.contract.topology import INVENTORY_CHECK, REPLY_QUEUE_PREFIX, SHARED_REPLIES
-from tests.broker import new_node
+from tests.broker import new_node, wait_until_saved
 from tests.faults.load import load_on
 from tests.faults.proxied_broker import ProxiedBroker, proxied
 from tests.receiver import names
@@ -167,11 +167,11 @@ def test_after_a_restart_of_the_broker_both_services_are_back(tmp_path: Path, is
         virtual_host = stack.enter_context(TestBroker(node.amqp_url, node.management_url).virtual_host())
         system = stack.enter_context(running_system(virtual_host.amqp_url, tmp_path))
         api, worker = _start_both(system)
-        # Also gives RabbitMQ 3.10 the half second after which it has saved the names of its queues.
         with load_on(api, clients=1) as load:
             eventually(lambda: len(load.accepted) > 50, within=60, what="load")
 
         if is_crash:
+            wait_until_saved(node, host=virtual_host.name)
             node.kill()
         node.restart()
 

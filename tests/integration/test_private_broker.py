@@ -16,6 +16,7 @@ from pamqp.common import FieldTable
 from shared.tools.local.rabbitmq import Way, obtain_broker
 from shared.tools.local.rabbitmq_node import PrivateNode
 from shared.tools.local.rabbitmq_server import BrokerError
+from tests.broker import wait_until_saved
 from tests.waiting import eventually
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
@@ -47,6 +48,7 @@ async def test_an_installed_server_is_obtained_as_a_private_node_and_what_it_con
         assert broker.node
         assert said == [f"starting a private RabbitMQ {broker.node.server.version} ..."]
         published = await _publish_for(broker.amqp_url, seconds=1.0)
+        wait_until_saved(broker.node, ["confirmed"])
 
         broker.node.kill()
         broker.node.restart()
@@ -110,10 +112,7 @@ def test_a_node_that_is_not_ready_in_time_is_ended(temporary: Path) -> None:
 
 
 async def _publish_for(url: str, seconds: float) -> list[bytes]:
-    """Publish persistent, confirmed messages for so long, and return them.
-
-    RabbitMQ 3.10 saves the names of new quorum queues every 500 ms: who crashes it waits for a second.
-    """
+    """Publish persistent, confirmed messages for so long, and return them."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         await channel.declare_queue("confirmed", durable=True, arguments=QUORUM)
         deadline = time.monotonic() + seconds

@@ -7,6 +7,7 @@ from functools import partial
 
 import httpx
 
+from tests.broker import wait_until_saved
 from tests.resilience.drill import MESSAGES_AN_ORDER, Size, drill, long, sizes
 from tests.resilience.meter import CHECKS, EXCHANGE
 from tests.resilience.rabbitmqctl import memory_alarm
@@ -27,6 +28,7 @@ def test_the_broker_is_killed_and_started_again_and_every_order_is_asked_for_onc
     """SIGKILL on the node: connections are reset, new ones refused, and what it had not confirmed may be gone."""
     rig.start_worker()
     rig.start_api()
+    wait_until_saved(rig.node, host=rig.host.name)
 
     def fault() -> None:
         rig.node.kill()

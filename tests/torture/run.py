@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 
+from tests.broker import wait_until_saved
 from tests.resilience.load import capacity_of
 from tests.torture.accounts import Check
 from tests.torture.chaos import Chaos, Fault, Kind, plan
@@ -30,8 +31,6 @@ LONGEST_PAUSE, HEARTBEAT_SECONDS = 60.0, 4
 LARGEST_SHARE = 0.25
 """Of the capacity, which is measured without customers that look again or were refused: after an outage they come to twice as
 many requests as new orders do."""
-DECLARED_SECONDS = 1.5
-"""RabbitMQ 3.10 does not bring a quorum queue back that was declared less than half a second before a crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ async def torture(
     ):
         customers, chaos = Customers(plant.apis, seed), Chaos(plant, node, say)
         say("everything is up")
-        await asyncio.sleep(DECLARED_SECONDS)
+        await asyncio.to_thread(wait_until_saved, node.node)
         async with customers.running(), _watched(plant, customers, say) as own_delay:
             await asyncio.gather(customers.order_for(seconds, rate), chaos.carry_out(planned(seed, seconds)))
         say("the faults are over and every customer has gone")
