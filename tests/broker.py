@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from shared.contract.topology import QUEUES
@@ -35,6 +36,16 @@ def new_node(extra: Mapping[str, str] | None = None, **options: Any) -> PrivateN
     if suite is not None:
         return PrivateNode(root=debian_tree(TREES / suite, suite), config=config, **options)
     return PrivateNode(server=ensure_server(), config=config, **options)
+
+
+@contextmanager
+def files_for_nodes() -> Iterator[tuple[Path, str]]:
+    """Give a directory, and its path as nodes of the chosen generation see it, who may run in a tree of their own."""
+    server = new_node().server
+    inside_tree = None if server.root == Path("/") else server.root / "tmp"
+    with TemporaryDirectory(prefix="traced-orders-files-", dir=inside_tree) as name:
+        directory = Path(name).resolve()
+        yield directory, server.inside(directory)
 
 
 def wait_until_saved(node: PrivateNode, queues: Iterable[str] = OUR_QUEUES, host: str = "/") -> None:

@@ -21,7 +21,7 @@ from shared.rabbit.publisher import Publisher
 from shared.tools import broker_nodes
 from shared.tools.local.ports import claim_port, port_of
 from shared.tools.queue_reader import QueueState, QueuesUnreadable, read_queues
-from tests.broker import new_node
+from tests.broker import files_for_nodes, new_node
 from tests.system import System, VirtualHost
 from tests.waiting import eventually
 
@@ -89,13 +89,14 @@ async def test_each_cause_of_no_connection_is_said_exactly_and_without_the_passw
             "nothing there, and may not configure": await _why_not(guest),
         }
 
+    access = "configure access" if virtual_host.api.get("/overview").json()["rabbitmq_version"] >= "4" else "access"
     assert said == {
         "password": f"{at}it refuses the user 'guest' or the password",
         "virtual host": f"{at}it refuses the virtual host 'nowhere' to 'guest': there is none, or not for this user",
         "stranger": f"{at}it refuses the virtual host '{virtual_host.name}' to '{stranger.user}': "
         "there is none, or not for this user",
         "nothing there, and may not configure": f"{at}the user '{guest.user}' may not do what is needed: "
-        f"ACCESS_REFUSED - access to exchange 'orders' in vhost '{virtual_host.name}' refused for user '{guest.user}'",
+        f"ACCESS_REFUSED - {access} to exchange 'orders' in vhost '{virtual_host.name}' refused for user '{guest.user}'",
     }
     assert all(sentence in caplog.text for sentence in said.values())
     assert "wrong-one" not in caplog.text
@@ -239,24 +240,24 @@ def _certificates(directory: Path) -> None:
         file.chmod(0o644)
 
 
-async def test_amqps_with_a_private_authority_and_a_client_certificate(tmp_path: Path) -> None:
-    _certificates(tmp_path)
-    with claim_port() as claim:
+async def test_amqps_with_a_private_authority_and_a_client_certificate() -> None:
+    with files_for_nodes() as (files, seen_as), claim_port() as claim:
+        _certificates(files)
         port = port_of(claim)
         tls = {
             "listeners.ssl.1": f"127.0.0.1:{port}",
-            "ssl_options.cacertfile": f"{tmp_path}/ca.pem",
-            "ssl_options.certfile": f"{tmp_path}/broker.pem",
-            "ssl_options.keyfile": f"{tmp_path}/broker.key",
+            "ssl_options.cacertfile": f"{seen_as}/ca.pem",
+            "ssl_options.certfile": f"{seen_as}/broker.pem",
+            "ssl_options.keyfile": f"{seen_as}/broker.key",
             "ssl_options.verify": "verify_peer",
             "ssl_options.fail_if_no_peer_cert": "true",
         }
         with new_node(tls) as node:
             url = URL(node.amqp_url).with_scheme("amqps").with_port(port)
-            ours = {"certfile": f"{tmp_path}/client.pem", "keyfile": f"{tmp_path}/client.key"}
+            ours = {"certfile": f"{files}/client.pem", "keyfile": f"{files}/client.key"}
 
-            async with _connected(str(url.with_query(cafile=f"{tmp_path}/ca.pem", **ours))) as connection:
+            async with _connected(str(url.with_query(cafile=f"{files}/ca.pem", **ours))) as connection:
                 await connection.ping()
 
             assert "its certificate is not trusted" in await _why_not(url.with_query(ours))
-            assert await _why_not(url.with_query(cafile=f"{tmp_path}/ca.pem")) != "there is a connection"
+            assert await _why_not(url.with_query(cafile=f"{files}/ca.pem")) != "there is a connection"
