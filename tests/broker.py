@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,7 +48,7 @@ def files_for_nodes() -> Iterator[tuple[Path, str]]:
         yield directory, server.inside(directory)
 
 
-def wait_until_saved(node: PrivateNode, queues: Iterable[str] = OUR_QUEUES, host: str = "/") -> None:
+def wait_until_saved(node: PrivateNode, queues: Collection[str] = OUR_QUEUES, host: str = "/") -> None:
     """Wait until these quorum queues survive a crash of their node.
 
     RabbitMQ 3.10 saves the names of new ones only when there has been none for 500 ms.
