@@ -42,8 +42,7 @@ def new_node(extra: Mapping[str, str] | None = None, **options: Any) -> PrivateN
 def files_for_nodes() -> Iterator[tuple[Path, str]]:
     """Give a directory, and its path as nodes of the chosen generation see it, who may run in a tree of their own."""
     server = new_node().server
-    inside_tree = None if server.root == Path("/") else server.root / "tmp"
-    with TemporaryDirectory(prefix="traced-orders-files-", dir=inside_tree) as name:
+    with TemporaryDirectory(prefix="traced-orders-files-", dir=server.temporary) as name:
         directory = Path(name).resolve()
         yield directory, server.inside(directory)
 

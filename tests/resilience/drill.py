@@ -17,6 +17,8 @@ MESSAGES_AN_ORDER = 1.05
 LARGEST_SHARE, LARGEST_SHARE_BESIDE_OTHERS = 0.5, 0.25
 """Of the capacity: beside a heavier load there would be nothing left for a backlog to drain with. Small sizes run beside other
 tests, which may take half of the machine after the capacity was measured."""
+PROMISED = {"200 success", "201 success", "202 pending", "503"}
+"""The answers that say what is certain: decided, accepted, or not stored."""
 BEFORE_SECONDS = 2.0
 SETTLE_SECONDS = 120.0
 

@@ -88,8 +88,8 @@ class PrivateNode:
         """
         if self._directory is not None:
             raise BrokerError("This RabbitMQ node is started already.")
-        temporary = None if self.server.root == Path("/") else self.server.root / "tmp"  # visible in its tree
-        self._directory = Path(tempfile.mkdtemp(prefix="traced-orders-rabbitmq-", dir=temporary)).resolve()
+        directory = tempfile.mkdtemp(prefix="traced-orders-rabbitmq-", dir=self.server.temporary)
+        self._directory = Path(directory).resolve()
         self._held.callback(shutil.rmtree, self._directory, ignore_errors=True)
         try:
             amqp, management, distribution, epmd = (

@@ -51,6 +51,11 @@ class Server:
         own = os.environ.get("PATH", "") if self.root == Path("/") else ""
         return f"{own}:{_SEARCH_PATH}".lstrip(":")
 
+    @property
+    def temporary(self) -> Path | None:
+        """The directory for temporary files that its programs see; None for the usual one."""
+        return None if self.root == Path("/") else self.root / "tmp"
+
     def inside(self, path: Path) -> str:
         """Say a path of this machine as the programs of the tree see it."""
         return f"/{path.relative_to(self.root)}"
